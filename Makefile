@@ -1,0 +1,33 @@
+# Every target makes the environment it needs: Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check format clean
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "respool needs Python 3.11 or newer; say make PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+check: $(VENV)/.ready ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m 'not agent' tests
+
+format: $(VENV)/.ready ## let ruff format and mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: check ## everything, with real agents and the real OpenAI client
+	$(BIN)/python -m pytest -q -m agent tests
+
+demo: $(VENV)/.ready ## a real agent, respool in front, a cut and a resume
+	$(BIN)/python examples/demo.py
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .agents build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

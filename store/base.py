@@ -1,0 +1,320 @@
+"""The Store and Backend protocols, their records and errors.
+
+What every store promises, whatever lies beneath it:
+
+- **Durable before visible.** `read` never shows an event that a crash of the process could take back. `show_end` is the
+  one exception.
+- **Numbers without a hole.** The events of a response are numbered from 0 by 1; an append that does not continue the
+  log is refused whole.
+- **The end is one transaction**: last events, status and final object become visible together, and once.
+- **Commit order decides every race.** A cancel that was committed first refuses any other end, and the reverse.
+- **One writer of a run.** An append carries the epoch that the run was created or adopted with; an older one is fenced.
+- A response is found by its owner and its id together; another owner's is `NotFound`, as is a deleted one.
+
+The store knows ids, numbers, status and bytes. What the bytes of an event mean is not its business.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from respool.store.status import Status
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (self.__doc__ or "").strip()
+
+
+class NotFound(StoreError):
+    """No such response for this owner."""
+
+
+class Exists(StoreError):
+    """This owner already has a response with this id."""
+
+
+class Ended(StoreError):
+    """The response has already ended."""
+
+
+class Cancelled(StoreError):
+    """A cancel was committed first: only an end as cancelled is accepted."""
+
+
+class Fenced(StoreError):
+    """Another process has taken this run over."""
+
+
+class InFlight(StoreError):
+    """The response has not ended yet."""
+
+
+class Gap(StoreError):
+    """The events do not continue the log: our own inconsistency."""
+
+
+class StorageFailed(StoreError):
+    """The storage beneath failed; nothing was written."""
+
+
+class Locked(StoreError):
+    """Another process serves this database."""
+
+
+class Incompatible(StoreError):
+    """The database is not one that this version can open."""
+
+
+class Key(NamedTuple):
+    """What a response is found by. `owner` is "" for callers that named none."""
+
+    owner: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Events of one response that arrived together: the unit that is written, kept and sent.
+
+    `first` is the number of the first event, `data` their encoded bytes one after the other, `sizes` the length of each
+    in bytes, `at_ms` when they arrived (milliseconds since 1970, UTC). A chunk is never empty.
+    """
+
+    first: int
+    data: bytes
+    sizes: array[int]
+    at_ms: int
+
+    @classmethod
+    def of(cls, first: int, events: Sequence[bytes], at_ms: int) -> "Chunk":
+        """One chunk of the encoded `events`, the first of which has the number `first`."""
+        return cls(first, b"".join(events), array("I", map(len, events)), at_ms)
+
+    @property
+    def last(self) -> int:
+        """The number of the last event."""
+        return self.first + len(self.sizes) - 1
+
+    def events(self) -> Iterator[bytes]:
+        """The encoded events, one by one."""
+        start = 0
+        for size in self.sizes:
+            yield self.data[start : start + size]
+            start += size
+
+    def after(self, seq: int) -> "Chunk":
+        """The part with numbers greater than `seq`, which must not be all of it."""
+        skip = seq + 1 - self.first
+        if skip <= 0:
+            return self
+        return Chunk(seq + 1, self.data[sum(self.sizes[:skip]) :], self.sizes[skip:], self.at_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What `read` found: chunks in order, and whether the last of them ends the response.
+
+    Both come from one snapshot: with `ended` true and no event left after the last chunk, there will never be one.
+    """
+
+    chunks: Sequence[Chunk]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a response: terminal status, the final object as JSON bytes, unix milliseconds."""
+
+    status: Status
+    result: bytes
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the agent said of itself: its own id of the response, the session it answered with, its path."""
+
+    agent_id: str | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A response without its events, its request and its final object: what a poll or a list reads first.
+
+    `envelope` is a JSON object that the owner of the run made at the create (what every snapshot carries); the store
+    does not look into it. `last_seq` is -1 before the first event. `created_at` is in unix seconds.
+    """
+
+    key: Key
+    status: Status
+    background: bool
+    stream: bool
+    created_at: int
+    envelope: bytes
+    conversation: str | None = None
+    previous_id: str | None = None
+    agent_id: str | None = None
+    session: str | None = None
+    epoch: int = 1
+    last_seq: int = -1
+    cancel_requested: bool = False
+    ended_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which responses `list` shows, newest first. None means any; `after` is an id of the list, exclusive."""
+
+    owner: str | None = None
+    conversation: str | None = None
+    status: Status | None = None
+    after: str | None = None
+    limit: int = 20
+
+
+class Store(Protocol):
+    """The log of all responses. Every method may raise `StorageFailed`."""
+
+    async def create(self, head: Head, request: bytes) -> None:
+        """Remember a new response and the body of its request. Raises Exists."""
+
+    async def withdraw(self, key: Key, epoch: int) -> None:
+        """Forget a response that never began, as if it had not been created. Raises NotFound, Fenced."""
+
+    async def append(
+        self, key: Key, epoch: int, chunk: Chunk | None, *, note: Note | None = None, end: End | None = None
+    ) -> None:
+        """Write events, what the agent said of itself, and the end, in one transaction; returns when durable.
+
+        Raises Ended, NotFound, Fenced, Cancelled, Gap. If the caller is cancelled, the write goes on without it.
+        """
+
+    async def show_end(self, key: Key, epoch: int, chunk: Chunk, end: End) -> None:
+        """Show an end to the live readers at once, and write it as soon as the storage lets it.
+
+        Only for a storage that fails in mid-run. Returns when the end is durable; raises as `append`.
+        """
+
+    async def read(self, key: Key, after: int, max_bytes: int) -> Page:
+        """Events with numbers greater than `after`, at least one if there is one, and about `max_bytes` at most.
+
+        Raises NotFound.
+        """
+
+    async def wait(self, key: Key, after: int) -> None:
+        """Return once `read` after `after` would show an event, the end or NotFound. Level-triggered."""
+
+    async def head(self, key: Key) -> Head:
+        """Raises NotFound."""
+
+    async def request(self, key: Key) -> bytes:
+        """The body of the POST, as it came. Raises NotFound."""
+
+    async def result(self, key: Key) -> bytes | None:
+        """The final object, or None while there is none. Raises NotFound."""
+
+    async def request_cancel(self, key: Key) -> None:
+        """Commit the wish to cancel; again is the same. Raises NotFound, Ended (also for an end as cancelled)."""
+
+    async def delete(self, key: Key) -> None:
+        """Remove a response that has ended, with everything of it. Raises NotFound, InFlight."""
+
+    async def adopt(self) -> Sequence[Head]:
+        """Take over every response that has not ended, under a new epoch: orphans of a process that died."""
+
+    async def list(self, which: Filter) -> Sequence[Head]:
+        """Responses, newest first, at most `which.limit`. An unknown `which.after` is ignored."""
+
+    async def ping(self) -> None:
+        """Raises StorageFailed when nothing could be written now."""
+
+    async def close(self) -> None:
+        """Write what is under way and let go of the storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """See Store.create."""
+
+    head: Head
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """See Store.withdraw."""
+
+    key: Key
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """See Store.append."""
+
+    key: Key
+    epoch: int
+    chunk: Chunk | None
+    note: Note | None = None
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancel:
+    """See Store.request_cancel."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """See Store.delete."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """See Store.adopt."""
+
+    heads: list[Head] = field(default_factory=list)
+
+
+Write = Create | Withdraw | Append | RequestCancel | Delete | Adopt
+
+
+class Backend(Protocol):
+    """Storage beneath a Log: one transaction for many writes, and plain reads. Thin: no tasks, no waiting."""
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        """Do all writes in order in one transaction.
+
+        A write that the invariants refuse yields its error and leaves the others alone. When the storage itself fails,
+        nothing of the whole is written and StorageFailed is raised. `Adopt` fills its `heads`.
+        """
+
+    async def read(self, key: Key, after: int, max_bytes: int) -> Page:
+        """See Store.read."""
+
+    async def head(self, key: Key) -> Head:
+        """See Store.head."""
+
+    async def request(self, key: Key) -> bytes:
+        """See Store.request."""
+
+    async def result(self, key: Key) -> bytes | None:
+        """See Store.result."""
+
+    async def list(self, which: Filter) -> Sequence[Head]:
+        """See Store.list."""
+
+    async def ping(self) -> None:
+        """See Store.ping."""
+
+    async def close(self) -> None:
+        """See Store.close."""
