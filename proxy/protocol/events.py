@@ -1,0 +1,210 @@
+"""One event: its name, its number, its data; how it is renumbered and stamped, and the events that we make ourselves.
+
+An event is `bytes` of one line of JSON, and its name the `type` in it. Source: CONTRACT section 3.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from respool.proxy.protocol import splice
+from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
+from respool.store.status import Status
+
+CREATED = b"response.created"
+QUEUED = b"response.queued"
+IN_PROGRESS = b"response.in_progress"
+COMPLETED = b"response.completed"
+FAILED = b"response.failed"
+INCOMPLETE = b"response.incomplete"
+ERROR = b"error"
+ITEM_ADDED = b"response.output_item.added"
+ITEM_DONE = b"response.output_item.done"
+PART_ADDED = b"response.content_part.added"
+PART_DONE = b"response.content_part.done"
+
+TERMINAL = frozenset({COMPLETED, FAILED, INCOMPLETE})
+LIFECYCLE = frozenset({CREATED, QUEUED, IN_PROGRESS}) | TERMINAL
+STRUCTURE = frozenset({ITEM_ADDED, ITEM_DONE, PART_ADDED, PART_DONE})
+
+_STATUS_OF = {
+    CREATED: Status.IN_PROGRESS,
+    QUEUED: Status.QUEUED,
+    IN_PROGRESS: Status.IN_PROGRESS,
+    COMPLETED: Status.COMPLETED,
+    FAILED: Status.FAILED,
+    INCOMPLETE: Status.INCOMPLETE,
+}
+_NAME_OF = {Status.CANCELLED: FAILED, **{status: name for name, status in _STATUS_OF.items() if name != CREATED}}
+
+# Three places where agents put the number. A quotation mark inside a JSON string is always escaped, so these can only
+# match real keys, and their position (first members, or right before the brace that closes the whole) is the top level.
+_NUMBER_FIRST = re.compile(rb'\{\s*(?:"type"\s*:\s*"([^"\\]*)"\s*,\s*)?"sequence_number"\s*:\s*(\d+)(?=\s*[,}])')
+_NUMBER_LAST = re.compile(rb',\s*"sequence_number"\s*:\s*(\d+)\s*(?:,\s*"type"\s*:\s*"([^"\\]*)"\s*)?\}\s*$')
+_LAST_BYTES = 160
+
+
+class BadEvent(ValueError):
+    """The agent sent an event that is not a JSON object."""
+
+    def __str__(self) -> str:
+        return self.__doc__ or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every `response` object of one run carries, whatever the agent says.
+
+    `fields` is JSON: id, object, created_at, background, store, and of the request model, metadata,
+    previous_response_id, conversation ({"id"}), agent_reference and agent_session_id as far as they are known.
+    `hidden_metadata` is a key of the metadata that we gave the agent and its echo must not show.
+    """
+
+    fields: JsonObject
+    hidden_metadata: str | None = None
+
+    FORCED = ("id", "object", "created_at", "background", "store", "previous_response_id")
+
+    @property
+    def id(self) -> str:
+        """The id under which the client knows the response."""
+        return str(self.fields["id"])
+
+    def snapshot(self, status: Status, output: list[Json] | None = None, error: Json = None) -> JsonObject:
+        """A response object of our own making."""
+        return {**self.fields, "status": str(status), "error": error, "output": output or []}
+
+    def item_stamps(self) -> tuple[bytes, bytes | None]:
+        """`response_id` and, if the request named one, `agent_reference` for an item, as JSON."""
+        reference = self.fields.get("agent_reference")
+        return dumps(self.fields["id"]), dumps(reference) if reference is not None else None
+
+
+def renumber(name: bytes, data: bytes, seq: int) -> bytes:
+    """`data` with `type` and `sequence_number` at its top level; untouched if they are there and right.
+
+    Finds the number without parsing where agents usually put it. Raises BadEvent if `data` is no JSON object.
+    """
+    at = _NUMBER_FIRST.match(data)
+    if at is not None:
+        if at[1] == name or (at[1] is None and data.endswith(_type_last(name))):
+            return data if at[2] == b"%d" % seq else b"%b%d%b" % (data[: at.start(2)], seq, data[at.end(2) :])
+    else:
+        at = _NUMBER_LAST.search(data, max(0, len(data) - _LAST_BYTES))
+        if at is not None and (at[2] == name or (at[2] is None and data.startswith(_type_first(name)))):
+            return data if at[1] == b"%d" % seq else b"%b%d%b" % (data[: at.start(1)], seq, data[at.end(1) :])
+        if at is None and b'"sequence_number"' not in data and data.endswith(_type_last(name)) and data[:1] == b"{":
+            return b'{"sequence_number":%d,%b' % (seq, data[1:])
+    try:
+        return splice.edit(data, put={"type": b'"%b"' % name, "sequence_number": b"%d" % seq})
+    except ValueError as error:
+        raise BadEvent from error
+
+
+@lru_cache(maxsize=256)
+def _type_last(name: bytes) -> tuple[bytes, ...]:
+    return b'"type": "%b"}' % name, b'"type":"%b"}' % name
+
+
+@lru_cache(maxsize=256)
+def _type_first(name: bytes) -> tuple[bytes, ...]:
+    return b'{"type": "%b",' % name, b'{"type":"%b",' % name
+
+
+def parse(data: bytes) -> JsonObject:
+    """The JSON object of an event. Raises BadEvent."""
+    try:
+        value = loads(data)
+    except ValueError as error:
+        raise BadEvent from error
+    if not isinstance(value, dict):
+        raise BadEvent
+    return value
+
+
+def stamp_response(data: bytes, parsed: JsonObject, envelope: Envelope, put: Mapping[str, Json]) -> bytes:
+    """A lifecycle event with the envelope (and `put`) laid over its `response`, everything else as it came.
+
+    The items of its output get their stamps too.
+    """
+    forced = {key: envelope.fields[key] for key in Envelope.FORCED if key in envelope.fields} | dict(put)
+    response = parsed.get("response")
+    if not isinstance(response, dict):
+        return splice.edit(data, put={"response": dumps({"output": [], **envelope.fields, **forced})})
+    if "response_id" in response:
+        forced["response_id"] = envelope.id
+    if envelope.hidden_metadata and isinstance(response.get("metadata"), dict):
+        forced["metadata"] = {k: v for k, v in response["metadata"].items() if k != envelope.hidden_metadata}
+    at = _member(data, "response")
+    text = splice.edit(
+        data[at.start : at.end],
+        put={key: dumps(value) for key, value in forced.items()},
+        default={key: dumps(value) for key, value in envelope.fields.items()},
+    )
+    return splice.replace(data, {at: _stamp_output(text, response, envelope)})
+
+
+def _stamp_output(text: bytes, response: JsonObject, envelope: Envelope) -> bytes:
+    output = response.get("output")
+    if not isinstance(output, list) or not output:
+        return text
+    spans = splice.elements(text, _member(text, "output").start)
+    return splice.replace(
+        text, {at: _stamp(text[at.start : at.end], item, envelope) for at, item in zip(spans, output, strict=True)}
+    )
+
+
+def stamp_item(data: bytes, parsed: JsonObject, envelope: Envelope) -> bytes:
+    """An event with an `item`, which gets the response's id and, if it has none, the request's agent reference."""
+    item = parsed.get("item")
+    if not isinstance(item, dict):
+        return data
+    at = _member(data, "item")
+    return splice.replace(data, {at: _stamp(data[at.start : at.end], item, envelope)})
+
+
+def _stamp(text: bytes, item: Json, envelope: Envelope) -> bytes:
+    if not isinstance(item, dict):
+        return text
+    response_id, reference = envelope.item_stamps()
+    put = {"response_id": response_id}
+    if reference is not None and item.get("agent_reference") is None:
+        put["agent_reference"] = reference
+    return splice.edit(text, put=put)
+
+
+def _member(text: bytes, key: str) -> splice.Span:
+    """Where the value of the last member `key` stands, which is the one that parsers take."""
+    return next(m.value for m in reversed(splice.members(text)) if m.key == key.encode())
+
+
+def response_of(data: bytes) -> bytes:
+    """The `response` of a lifecycle event, as it stands in the text."""
+    at = _member(data, "response")
+    return data[at.start : at.end]
+
+
+def rename(data: bytes, name: bytes) -> bytes:
+    """The same event under another name."""
+    return splice.edit(data, put={"type": b'"%b"' % name})
+
+
+def lifecycle(name: bytes, response: JsonObject, seq: int) -> bytes:
+    """A lifecycle event of our own making."""
+    return dumps({"type": name.decode(), "sequence_number": seq, "response": response})
+
+
+def error_event(code: str, message: str, param: str | None, seq: int) -> bytes:
+    """The flat error event."""
+    return dumps({"type": "error", "code": code, "message": message, "param": param, "sequence_number": seq})
+
+
+def status_of(name: bytes) -> Status:
+    """The status that a lifecycle event stands for (`response.failed` also stands for cancelled)."""
+    return _STATUS_OF[name]
+
+
+def name_of(status: Status) -> bytes:
+    """The event that tells of a status. A cancel is told by `response.failed`: there is no event of its own."""
+    return _NAME_OF[status]

@@ -1,0 +1,67 @@
+"""JSON in and out of bytes: orjson, and the standard library for what orjson refuses or would round."""
+
+import json
+from decimal import Decimal
+from math import isfinite
+from typing import Any, NoReturn
+
+import orjson
+
+Json = Any
+JsonObject = dict[str, Any]
+
+# Every integer of 18 digits fits into 64 bits; orjson makes a rounded float of one that does not fit.
+_DIGITS = bytes(ord("0") if chr(byte).isdigit() else ord(" ") for byte in range(128)) + b" " * 128
+_MANY_DIGITS = b"0" * 19
+_MOST_DIGITS = 4000  # the interpreter refuses to read or write integers of more than 4,300 digits
+
+
+def loads(data: bytes) -> Json:
+    """The value of UTF-8 encoded JSON; integers are exact, whatever their size.
+
+    Raises ValueError for what is no JSON, for nesting that is deeper than the interpreter's stack, and for numbers of
+    more than some 4,000 digits.
+    """
+    if _MANY_DIGITS in data.translate(_DIGITS):
+        return _loads_exact(data)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _loads_exact(data)
+
+
+def dumps(value: Json) -> bytes:
+    """One line of compact JSON, UTF-8; with lone surrogates or integers beyond 64 bits in it, ASCII.
+
+    Raises ValueError or TypeError for what has no JSON.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        try:
+            return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+
+
+def _loads_exact(data: bytes) -> Json:
+    # Decoded here, because json.loads would guess UTF-16 or UTF-32 from zero bytes.
+    try:
+        return json.loads(data.decode(), parse_float=_number, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _number(text: str) -> float | int:
+    """A float, or where that would be infinite (1e400) the integer of the same value."""
+    number = float(text)
+    if isfinite(number):
+        return number
+    exact = Decimal(text)
+    if exact.adjusted() > _MOST_DIGITS:
+        raise ValueError("number out of range")
+    return int(exact)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

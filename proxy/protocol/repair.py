@@ -1,0 +1,282 @@
+"""The outgoing stream of one run: the agent's messages in, numbered and well-formed frames out.
+
+Adds what a bare or broken stream lacks of the lifecycle (created, in_progress, the end), numbers from 0 by 1, lays the
+envelope over every response object, and knows how a stream without a terminal event is to be judged.
+Source: CONTRACT sections 3 and 8.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from respool.proxy.protocol import events
+from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.jsons import Json, JsonObject
+from respool.proxy.protocol.sse import Message, encode
+from respool.store.status import Status
+
+Mark = tuple[int, bool, bool, bool]
+
+_STRUCTURED = events.LIFECYCLE | events.STRUCTURE | {events.ERROR, b""}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run failed, in the words that the client reads: the `error` of a response."""
+
+    code: str
+    message: str
+
+    def wire(self) -> JsonObject:
+        """The `error` member of a response object."""
+        return {"code": self.code, "message": self.message}
+
+
+NO_REASON = Failure("server_error", "The agent failed without giving a reason.")
+NO_END = Failure("server_error", "The agent ended its stream before its answer was complete.")
+
+
+def failure_of(said: Json) -> Failure | None:
+    """What an agent meant by an `error`, in any of the shapes that agents use; None for no error."""
+    match said:
+        case {"error": dict() | str() as inner}:
+            return failure_of(inner)
+        case str() if said:
+            return Failure(NO_REASON.code, said)
+        case dict() if said.get("code") or said.get("message"):
+            return Failure(str(said.get("code") or NO_REASON.code), str(said.get("message") or NO_REASON.message))
+        case _:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The terminal frame of a stream, and the status and final object (JSON) that go with it."""
+
+    frame: bytes
+    status: Status
+    result: bytes
+
+
+class Sequencer:
+    """Numbers, stamps and completes the stream of one run. Pure: whoever owns the run does the reading and writing.
+
+    `seq` is the number of the next event. `agent_id` is the id that the agent gave the response. `error` is what an
+    `error` event of the agent said. `finished` turns true with the agent's terminal event, which is held back for
+    `close`; whatever follows it is dropped. `began` is true once `response.created` has left.
+    """
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope = envelope
+        self.seq = 0
+        self.agent_id: str | None = None
+        self.error: Failure | None = None
+        self.began = False
+        self.bad = False
+        self._queued = False
+        self._flowing = False
+        self._bare = True
+        self._said = False
+        self._done_marker = False
+        self._merged: JsonObject | None = None
+        self._opened: set[tuple[Json, ...]] = set()
+        self._terminal: tuple[bytes, bytes, JsonObject] | None = None
+
+    @classmethod
+    def resumed(cls, envelope: Envelope, seq: int) -> "Sequencer":
+        """The stream of a run whose first `seq` events are in the log and whose agent is gone."""
+        sequencer = cls(envelope)
+        # Created and in_progress are the first two of every log; a queued one between them has begun no more than that.
+        sequencer.seq, sequencer.began, sequencer._flowing = seq, seq > 0, seq > 1
+        return sequencer
+
+    @property
+    def finished(self) -> bool:
+        """Whether the agent's terminal event has come."""
+        return self._terminal is not None
+
+    def take(self, messages: Iterable[Message]) -> list[bytes]:
+        """The frames for what the agent sent, up to its end or to what is no event at all (then `bad` is true)."""
+        frames: list[bytes] = []
+        try:
+            for name, data in messages:
+                if self._terminal is not None:
+                    break
+                if self._flowing and name not in _STRUCTURED and data[:1] == b"{":
+                    frames.append(encode(name, events.renumber(name, data, self.seq)))
+                    self.seq += 1
+                    self._said = True
+                else:
+                    self._take_structured(name, data, frames)
+        except events.BadEvent:
+            self.bad = True
+        return frames
+
+    def mark(self) -> Mark:
+        """Where the stream stands, for `rewind` when frames turn out not to have been written."""
+        return self.seq, self.began, self._queued, self._flowing
+
+    def rewind(self, mark: Mark) -> None:
+        """Take back the frames made since `mark`."""
+        self.seq, self.began, self._queued, self._flowing = mark
+
+    def begin(self, *, queued: bool = False) -> list[bytes]:
+        """Our own `response.created`, for a client that must not wait for the agent; and `response.queued`."""
+        frames: list[bytes] = []
+        self._create(frames)
+        if queued and not self._queued:
+            self._queued = True
+            self._tell(events.QUEUED, Status.QUEUED, frames)
+        return frames
+
+    def _take_structured(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
+        if data.strip() == b"[DONE]":
+            self._done_marker = True
+            return
+        parsed = events.parse(data)
+        kind = parsed.get("type")
+        if isinstance(kind, str):
+            name = kind.encode("utf-8", "replace")
+        elif not name and parsed.get("error"):
+            name = events.ERROR
+        if name in events.LIFECYCLE:
+            self._bare = False
+            self._take_lifecycle(name, data, parsed, frames)
+        elif name == events.ERROR:
+            self._take_error(parsed, frames)
+        elif name:
+            self._flow(frames)
+            self._said = True
+            self._track(name, parsed)
+            self._emit(name, events.stamp_item(data, parsed, self.envelope), frames)
+
+    def _take_lifecycle(self, name: bytes, data: bytes, parsed: JsonObject, frames: list[bytes]) -> None:
+        response = parsed.get("response")
+        response = response if isinstance(response, dict) else {}
+        if self.agent_id is None and isinstance(response.get("id"), str):
+            self.agent_id = response["id"]
+        if name in events.TERMINAL:
+            self._flow(frames)
+            self._terminal = (name, data, parsed)
+        elif name == events.QUEUED:
+            if not self._queued and not self._flowing:
+                self._queued = True
+                self._create(frames)
+                self._pass_on(name, data, parsed, frames)
+        elif name == events.CREATED and not self.began:
+            self.began = True
+            self._pass_on(name, data, parsed, frames)
+        elif name == events.CREATED and not self._flowing:
+            self._flowing, self._merged = True, response
+            self._pass_on(events.IN_PROGRESS, events.rename(data, events.IN_PROGRESS), parsed, frames)
+        elif not self._is_merged(response):
+            self._create(frames)
+            self._flowing = True
+            self._pass_on(events.IN_PROGRESS, events.rename(data, events.IN_PROGRESS), parsed, frames)
+
+    def _is_merged(self, response: JsonObject) -> bool:
+        """Whether an `in_progress` says nothing beyond the `created` that was already told as `in_progress`."""
+        told, self._merged = self._merged, None
+        return told is not None and {**told, "status": None} == {**response, "status": None}
+
+    def _take_error(self, parsed: JsonObject, frames: list[bytes]) -> None:
+        self.error = failure_of(parsed) or NO_REASON
+        if self.began:
+            self._flow(frames)
+            param = parsed.get("param")
+            param = param if isinstance(param, str) and param else None
+            self._emit(events.ERROR, events.error_event(self.error.code, self.error.message, param, self.seq), frames)
+
+    def _track(self, name: bytes, parsed: JsonObject) -> None:
+        """Remember which items and parts are open: an end without a terminal event is judged by it."""
+        item, part = parsed.get("output_index"), parsed.get("content_index")
+        if name == events.ITEM_ADDED:
+            self._opened.add((item,))
+        elif name == events.PART_ADDED:
+            self._opened.add((item, part))
+        elif name == events.PART_DONE:
+            self._opened.discard((item, part))
+        elif name == events.ITEM_DONE:
+            self._opened = {open_ for open_ in self._opened if open_[0] != item}
+
+    def _create(self, frames: list[bytes]) -> None:
+        if not self.began:
+            self.began = True
+            self._tell(events.CREATED, Status.IN_PROGRESS, frames)
+
+    def _flow(self, frames: list[bytes]) -> None:
+        """See to it that everything that precedes the output has been told."""
+        self._create(frames)
+        if not self._flowing:
+            self._flowing = True
+            self._tell(events.IN_PROGRESS, Status.IN_PROGRESS, frames)
+
+    def _tell(self, name: bytes, status: Status, frames: list[bytes]) -> None:
+        self._emit(name, events.lifecycle(name, self.envelope.snapshot(status), self.seq), frames)
+
+    def _pass_on(self, name: bytes, data: bytes, parsed: JsonObject, frames: list[bytes]) -> None:
+        status: Json = str(events.status_of(name))
+        self._emit(name, events.stamp_response(data, parsed, self.envelope, {"status": status, "error": None}), frames)
+
+    def _emit(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
+        frames.append(encode(name, events.renumber(name, data, self.seq)))
+        self.seq += 1
+
+    @property
+    def lacks_output(self) -> bool:
+        """Whether the agent's terminal event leaves the output to be folded from the events."""
+        response = self._terminal[2].get("response") if self._terminal else None
+        return not isinstance(response, dict) or response.get("output") is None
+
+    def close(self, now: int, output: list[Json] | None = None) -> Ending:
+        """The agent's terminal event; `output` where it lacks one; `now` in unix seconds."""
+        if self._terminal is None:
+            raise RuntimeError("the agent has not sent a terminal event")
+        name, data, parsed = self._terminal
+        response = parsed.get("response")
+        response = response if isinstance(response, dict) else {}
+        status = events.status_of(name)
+        if status is Status.FAILED and response.get("status") == Status.CANCELLED:
+            status = Status.CANCELLED
+        put = self._last_words(status, response, now)
+        if output is not None:
+            put["output"] = output
+        data = events.renumber(name, events.stamp_response(data, parsed, self.envelope, put), self.seq)
+        self.seq += 1
+        return Ending(encode(name, data), status, events.response_of(data))
+
+    def _last_words(self, status: Status, response: JsonObject, now: int) -> JsonObject:
+        error = failure_of(response.get("error"))
+        if error is None and status is Status.FAILED:
+            error = self.error or NO_REASON
+        words: JsonObject = {"status": str(status), "error": error.wire() if error else None}
+        completed_at = response.get("completed_at")
+        if status is Status.COMPLETED:
+            words["completed_at"] = int(completed_at) if isinstance(completed_at, int | float) else now
+        elif completed_at is not None:
+            words["completed_at"] = None
+        return words
+
+    def verdict(self, *, clean: bool) -> tuple[Status, Failure | None]:
+        """How a stream is judged that ended without a terminal event; `clean` if the transfer ended by its framing."""
+        whole = (clean or (self._done_marker and self._said)) if self._bare else (clean and not self._opened)
+        if self.error is not None or not whole:
+            return Status.FAILED, self.error or NO_END
+        return Status.COMPLETED, None
+
+    def preface(self) -> list[bytes]:
+        """Whatever must have been told before an end of ours: created and in_progress, as far as they are missing."""
+        frames: list[bytes] = []
+        self._flow(frames)
+        return frames
+
+    def end(self, snapshot: JsonObject, status: Status, error: Failure | None, now: int) -> Ending:
+        """An end that the agent did not write, over the folded `snapshot`; after `preface`. `now` in unix seconds."""
+        response: JsonObject = {
+            **snapshot,
+            **self._last_words(status, {}, now),
+            "error": error.wire() if error else None,
+        }
+        name = events.name_of(status)
+        data = events.lifecycle(name, response, self.seq)
+        self.seq += 1
+        return Ending(encode(name, data), status, events.response_of(data))

@@ -1,0 +1,146 @@
+"""Edits of JSON text in place: what is not touched keeps its bytes (key order, spaces, number formats).
+
+Only the structure is scanned; strings are skipped over whole. The text is taken to be valid JSON: a scan that finds it
+torn raises ValueError, but it is no validator.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL)
+
+
+class Span(NamedTuple):
+    """Where a value stands in the text: text[start:end]."""
+
+    start: int
+    end: int
+
+
+class Member(NamedTuple):
+    """A member of an object: its key as raw JSON (without quotes), where it begins, and where its value stands."""
+
+    key: bytes
+    at: int
+    value: Span
+
+
+def members(text: bytes, start: int = 0) -> list[Member]:
+    """The members of the object that begins at or after `start`. Raises ValueError if there is none, or it is torn."""
+    tokens = _TOKEN.finditer(text, start)
+    if _next(tokens).group() != b"{":
+        raise ValueError("not a JSON object")
+    found: list[Member] = []
+    for token in tokens:
+        if token.group() == b"}":
+            return found
+        if token.group() == b",":
+            continue
+        if text[token.start()] != 0x22 or _next(tokens).group() != b":":
+            raise ValueError("torn JSON object")
+        found.append(Member(token.group()[1:-1], token.start(), _value(tokens)))
+    raise ValueError("torn JSON object")
+
+
+def elements(text: bytes, start: int = 0) -> list[Span]:
+    """The elements of the array that begins at or after `start`. Raises ValueError if there is none, or it is torn."""
+    tokens = _TOKEN.finditer(text, start)
+    if _next(tokens).group() != b"[":
+        raise ValueError("not a JSON array")
+    found: list[Span] = []
+    for token in tokens:
+        if token.group() == b"]":
+            return found
+        if token.group() != b",":
+            found.append(Span(token.start(), _end(token, tokens)))
+    raise ValueError("torn JSON array")
+
+
+def edit(
+    text: bytes,
+    *,
+    put: Mapping[str, bytes] | None = None,
+    default: Mapping[str, bytes] | None = None,
+    drop: Collection[str] = (),
+) -> bytes:
+    """The object `text` with members set (`put`), added where absent (`default`) and removed (`drop`).
+
+    Values are raw JSON. Keys are plain ASCII without escapes. Of a repeated key the last one counts, as in every common
+    parser, so all the others are removed when it is touched. Raises ValueError if `text` is not an object.
+    """
+    put = put or {}
+    found = members(text)
+    last = {member.key.decode("utf-8", "replace"): member for member in found}
+    changes: list[tuple[int, int, bytes]] = []
+    kept = 0
+    for index, member in enumerate(found):
+        key = member.key.decode("utf-8", "replace")
+        if key in drop or (key in put and last[key] is not member):
+            changes.append((*_with_comma(found, index, kept > 0), b""))
+            continue
+        kept += 1
+        if key in put and text[member.value.start : member.value.end] != put[key]:
+            changes.append((*member.value, put[key]))
+    added = {
+        **{k: v for k, v in (default or {}).items() if k not in last},
+        **{k: v for k, v in put.items() if k not in last},
+    }
+    if added:
+        tail = b",".join(b'"%b":%b' % (key.encode(), value) for key, value in added.items())
+        close = text.rindex(b"}")
+        changes.append((close, close, b"," + tail if kept else tail))
+    return _apply(text, changes)
+
+
+def replace(text: bytes, spans: Mapping[Span, bytes]) -> bytes:
+    """`text` with the values at `spans`, which do not overlap, replaced."""
+    return _apply(text, sorted((span.start, span.end, new) for span, new in spans.items()))
+
+
+def _apply(text: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    if not changes:
+        return text
+    parts: list[bytes] = []
+    at = 0
+    for start, end, new in changes:
+        parts += (text[at:start], new)
+        at = end
+    return b"".join((*parts, text[at:]))
+
+
+def _with_comma(found: list[Member], index: int, after_another: bool) -> tuple[int, int]:
+    """What goes with a member that is removed: the comma before it, or as first the one behind it."""
+    if after_another:
+        return found[index - 1].value.end, found[index].value.end
+    if index + 1 < len(found):
+        return found[index].at, found[index + 1].at
+    return found[index].at, found[index].value.end
+
+
+def _next(tokens: Iterator[re.Match[bytes]]) -> re.Match[bytes]:
+    token = next(tokens, None)
+    if token is None:
+        raise ValueError("torn JSON")
+    return token
+
+
+def _value(tokens: Iterator[re.Match[bytes]]) -> Span:
+    first = _next(tokens)
+    return Span(first.start(), _end(first, tokens))
+
+
+def _end(first: re.Match[bytes], tokens: Iterator[re.Match[bytes]]) -> int:
+    """Where the value that begins with `first` ends."""
+    if first.group() not in (b"{", b"["):
+        return first.end()
+    depth = 1
+    for token in tokens:
+        char = token.group()
+        if char in (b"{", b"["):
+            depth += 1
+        elif char in (b"}", b"]"):
+            depth -= 1
+            if not depth:
+                return token.end()
+    raise ValueError("torn JSON value")

@@ -1,0 +1,1 @@
+"""Tests of what the bytes mean: no sockets, no clock."""
