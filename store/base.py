@@ -15,8 +15,10 @@ The store knows ids, numbers, status and bytes. What the bytes of an event mean 
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from respool.store.status import Status
@@ -86,7 +88,7 @@ class Chunk:
 
     first: int
     data: bytes
-    sizes: array[int]
+    sizes: "array[int]"
     at_ms: int
 
     @classmethod
@@ -113,6 +115,14 @@ class Chunk:
             return self
         return Chunk(seq + 1, self.data[sum(self.sizes[:skip]) :], self.sizes[skip:], self.at_ms)
 
+    def within(self, max_bytes: int) -> "Chunk":
+        """The first events, as many as fit in `max_bytes`, but at least one."""
+        ends = list(accumulate(self.sizes))
+        count = max(1, bisect_right(ends, max_bytes))
+        if count == len(ends):
+            return self
+        return Chunk(self.first, self.data[: ends[count - 1]], self.sizes[:count], self.at_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -123,6 +133,24 @@ class Page:
 
     chunks: Sequence[Chunk]
     ended: bool
+
+    @classmethod
+    def cut(cls, chunks: Iterable[Chunk], after: int, max_bytes: int, end: int | None) -> "Page":
+        """The events after `after` at the front of `chunks`: `max_bytes` at most, but at least one event.
+
+        `chunks` come in order, each with an event after `after`. `end` is the last number of a response that has ended.
+        """
+        taken: list[Chunk] = []
+        for chunk in chunks:
+            rest = chunk.after(after)
+            if len(rest.data) > max_bytes:
+                if not taken:
+                    taken.append(rest.within(max_bytes))
+                break
+            taken.append(rest)
+            max_bytes -= len(rest.data)
+        reached = taken[-1].last if taken else after
+        return cls(taken, end is not None and reached >= end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +196,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which responses `list` shows, newest first. None means any; `after` is an id of the list, exclusive."""
+    """Which responses `list` shows, newest first. None means any; `after` is an id of the list, exclusive.
+
+    `visible` leaves out foreground responses in flight, which nobody but their client may see.
+    """
 
     owner: str | None = None
     conversation: str | None = None
     status: Status | None = None
     after: str | None = None
+    visible: bool = False
     limit: int = 20
 
 
@@ -184,7 +216,10 @@ class Store(Protocol):
         """Remember a new response and the body of its request. Raises Exists."""
 
     async def withdraw(self, key: Key, epoch: int) -> None:
-        """Forget a response that never began, as if it had not been created. Raises NotFound, Fenced."""
+        """Forget a response that never began, as if it had not been created.
+
+        Raises NotFound, Fenced, Ended, Cancelled.
+        """
 
     async def append(
         self, key: Key, epoch: int, chunk: Chunk | None, *, note: Note | None = None, end: End | None = None
@@ -243,6 +278,11 @@ class Create:
 
     head: Head
     request: bytes
+
+    @property
+    def key(self) -> Key:
+        """The key of the new response."""
+        return self.head.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,249 @@
+"""The log: group commit, hot tails and waiting readers, once, over any backend."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from respool.store.base import (
+    Adopt,
+    Append,
+    Backend,
+    Chunk,
+    Create,
+    Delete,
+    End,
+    Ended,
+    Filter,
+    Gap,
+    Head,
+    Key,
+    Note,
+    NotFound,
+    Page,
+    RequestCancel,
+    StorageFailed,
+    StoreError,
+    Withdraw,
+    Write,
+)
+from respool.store.tail import Tail, Tails
+
+TAIL_BYTES = 256 * 1024
+ENDED_TAIL_BYTES = 8 * 1024 * 1024
+FURTHEST = 2**62
+"""A cursor beyond this is as good as this one, and every backend can hold it."""
+
+
+class Log:
+    """A Store. See there for what the methods promise.
+
+    All writes go through one queue: while a transaction is under way the next writes gather, and then become one
+    transaction together. There is no timer, so a lone write does not wait. What was committed goes into the tails
+    before its writers hear of it.
+
+    `tail_bytes` bounds what is kept in memory of each response that has not ended, `ended_tail_bytes` what is kept of
+    all that have.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        tail_bytes: int = TAIL_BYTES,
+        ended_tail_bytes: int = ENDED_TAIL_BYTES,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._backend = backend
+        self._tails = Tails(tail_bytes, ended_tail_bytes)
+        self._sleep = sleep
+        self._queue: list[tuple[Write, asyncio.Future[Exception | None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def held(self) -> int:
+        """What the tails cost in memory, in bytes."""
+        return self._tails.held
+
+    async def create(self, head: Head, request: bytes) -> None:
+        await self._write(Create(head, request))
+
+    async def withdraw(self, key: Key, epoch: int) -> None:
+        await self._write(Withdraw(key, epoch))
+
+    async def append(
+        self, key: Key, epoch: int, chunk: Chunk | None, *, note: Note | None = None, end: End | None = None
+    ) -> None:
+        await self._write(Append(key, epoch, chunk, note, end))
+
+    async def request_cancel(self, key: Key) -> None:
+        tail = self._tails.get(key)
+        if tail is not None and tail.ended:
+            raise Ended  # also for an end that readers have been shown and the storage has not yet taken
+        await self._write(RequestCancel(key))
+
+    async def delete(self, key: Key) -> None:
+        await self._write(Delete(key))
+
+    async def adopt(self) -> Sequence[Head]:
+        adopted = Adopt()
+        await self._write(adopted)
+        return adopted.heads
+
+    async def show_end(self, key: Key, epoch: int, chunk: Chunk, end: End) -> None:
+        """See Store.show_end. Gives up quietly when the store is closed: the orphan's end will take the number."""
+        self._storage()
+        tail = await self._live_tail(key)
+        if tail is None or tail.ended:
+            raise Ended
+        if chunk.first != tail.last_seq + 1:
+            raise Gap(f"an end at {chunk.first} does not continue a log up to {tail.last_seq}")
+        tail.add(chunk)
+        tail.end()
+        await self._insist(Append(key, epoch, chunk, end=end))
+
+    async def _insist(self, write: Append) -> None:
+        for pause in _pauses():
+            try:
+                await self._write(write)
+                return
+            except StorageFailed:
+                if self._closed:
+                    return
+            except StoreError:
+                self._tails.drop(write.key)  # what was shown did not come true: from here on the storage has the word
+                raise
+            await self._sleep(pause)
+
+    async def read(self, key: Key, after: int, max_bytes: int) -> Page:
+        storage = self._storage()
+        after = max(-1, min(after, FURTHEST))
+        tail = self._tails.get(key)
+        if tail is not None and after + 1 >= tail.floor:
+            return tail.read(after, max_bytes)
+        return await storage.read(key, after, max_bytes)
+
+    async def wait(self, key: Key, after: int) -> None:
+        while not self._closed:
+            try:
+                tail = self._tails.get(key) or await self._live_tail(key)
+            except NotFound:
+                return
+            if self._closed or tail is None or tail.settles(after):
+                return
+            await tail.changed()
+
+    async def _live_tail(self, key: Key) -> Tail | None:
+        """The tail of a response, made if need be; None for one that ended so long ago that it has none."""
+        while (tail := self._tails.get(key)) is None:
+            forgotten = self._tails.forgotten
+            head = await self._backend.head(key)
+            if head.status.ended:
+                return None
+            if self._tails.get(key) is None and self._tails.forgotten == forgotten:
+                return self._tails.open(key, head.last_seq)
+        return tail
+
+    async def head(self, key: Key) -> Head:
+        return await self._storage().head(key)
+
+    async def request(self, key: Key) -> bytes:
+        return await self._storage().request(key)
+
+    async def result(self, key: Key) -> bytes | None:
+        return await self._storage().result(key)
+
+    async def list(self, which: Filter) -> Sequence[Head]:
+        return await self._storage().list(which)
+
+    async def ping(self) -> None:
+        await self._storage().ping()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._tails.wake()
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+        await self._backend.close()
+
+    def _storage(self) -> Backend:
+        if self._closed:
+            raise StorageFailed("The store is closed.")
+        return self._backend
+
+    async def _write(self, write: Write) -> None:
+        self._storage()
+        outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._queue.append((write, outcome))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._drain(), name="store-writer")
+        # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
+        if (error := await outcome) is not None:
+            raise error
+
+    async def _drain(self) -> None:
+        while self._queue:
+            group, self._queue = self._queue, []
+            errors = await self._commit([write for write, _ in group])
+            for (write, outcome), error in zip(group, errors, strict=True):
+                if error is None:
+                    self._show(write)
+                if not outcome.done():
+                    outcome.set_result(error)
+        self._writer = None
+
+    async def _commit(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
+        try:
+            return await self._backend.commit(writes)
+        except Exception as error:  # noqa: BLE001 - a defect too must reach the callers and not leave them waiting
+            if len({_key(write) for write in writes}) == 1:
+                return [error] * len(writes)
+            return await self._commit_apart(writes)
+
+    async def _commit_apart(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
+        """One transaction for each response, so that only the one at fault fails."""
+        errors: list[Exception | None] = [None] * len(writes)
+        places: dict[Key | None, list[int]] = {}
+        for place, write in enumerate(writes):
+            places.setdefault(_key(write), []).append(place)
+        for group in places.values():
+            outcome = await self._commit([writes[place] for place in group])
+            for place, error in zip(group, outcome, strict=True):
+                errors[place] = error
+        return errors
+
+    def _show(self, write: Write) -> None:
+        match write:
+            case Append():
+                self._show_append(write)
+            case Create(head=head):
+                self._tails.open(head.key, -1)
+            case Withdraw(key=key) | Delete(key=key):
+                self._tails.drop(key)
+            case Adopt(heads=heads):
+                for head in heads:
+                    self._tails.open(head.key, head.last_seq)
+            case RequestCancel():
+                pass
+
+    def _show_append(self, write: Append) -> None:
+        key, chunk = write.key, write.chunk
+        tail = self._tails.get(key)
+        if chunk is not None:
+            tail = tail or self._tails.open(key, chunk.first - 1)
+            if chunk.first > tail.last_seq:  # else show_end was faster
+                tail.add(chunk)
+        if write.end is not None and tail is not None:
+            tail.end()
+            self._tails.retire(key)
+
+
+def _key(write: Write) -> Key | None:
+    return None if isinstance(write, Adopt) else write.key
+
+
+def _pauses(first: float = 0.05, longest: float = 1.0) -> Iterator[float]:
+    while True:
+        yield first
+        first = min(2 * first, longest)

@@ -1,0 +1,155 @@
+"""The reference backend: dictionaries and lists, gone with the process."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from respool.store.base import (
+    Adopt,
+    Append,
+    Chunk,
+    Create,
+    Delete,
+    Filter,
+    Head,
+    Key,
+    Note,
+    NotFound,
+    Page,
+    RequestCancel,
+    StoreError,
+    Withdraw,
+    Write,
+)
+from respool.store.standing import Change, Standing, appended, refusal
+
+
+@dataclass(slots=True)
+class _Response:
+    """`head` is as it was created, with what came to be known of it; what changes at every write is in `standing`."""
+
+    head: Head
+    standing: Standing
+    request: bytes
+    result: bytes | None = None
+    chunks: list[Chunk] = field(default_factory=list)
+
+    def read(self, after: int, max_bytes: int) -> Page:
+        start = bisect_right(self.chunks, after, key=lambda chunk: chunk.last)
+        beyond = (self.chunks[place] for place in range(start, len(self.chunks)))
+        return Page.cut(beyond, after, max_bytes, self.standing.last_seq if self.standing.status.ended else None)
+
+    def shown(self) -> Head:
+        now = self.standing
+        return replace(
+            self.head,
+            status=now.status,
+            epoch=now.epoch,
+            last_seq=now.last_seq,
+            cancel_requested=now.cancel_requested,
+        )
+
+
+class MemoryBackend:
+    """A Backend without storage."""
+
+    def __init__(self) -> None:
+        self._responses: dict[Key, _Response] = {}
+        self._runs = 0
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        return [self._commit(write) for write in writes]
+
+    async def read(self, key: Key, after: int, max_bytes: int) -> Page:
+        return self._find(key).read(after, max_bytes)
+
+    async def head(self, key: Key) -> Head:
+        return self._find(key).shown()
+
+    async def request(self, key: Key) -> bytes:
+        return self._find(key).request
+
+    async def result(self, key: Key) -> bytes | None:
+        return self._find(key).result
+
+    async def list(self, which: Filter) -> Sequence[Head]:
+        before = self._place_of(which)
+        newest_first = reversed(self._responses.values())
+        found = [r.shown() for r in newest_first if r.standing.run < before and _matches(r, which)]
+        return found[: which.limit]
+
+    async def ping(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def _find(self, key: Key) -> _Response:
+        if key not in self._responses:
+            raise NotFound
+        return self._responses[key]
+
+    def _place_of(self, which: Filter) -> float:
+        """The place of `which.after` in the order of creation; with several owners of the id the oldest."""
+        places = (
+            response.standing.run
+            for key, response in self._responses.items()
+            if key.id == which.after and which.owner in (None, key.owner)
+        )
+        return min(places, default=float("inf"))
+
+    def _commit(self, change: Write) -> StoreError | None:
+        if isinstance(change, Adopt):
+            self._adopt(change)
+            return None
+        response = self._responses.get(change.key)
+        error = refusal(response.standing if response else None, change)
+        if error is None:
+            self._do(response, change)
+        return error
+
+    def _do(self, response: _Response | None, change: Change) -> None:
+        match change:
+            case Create(head=head, request=request):
+                self._runs += 1
+                standing = Standing(self._runs, head.status, head.epoch, -1, False)
+                self._responses[head.key] = _Response(head, standing, request)
+            case Withdraw(key=key) | Delete(key=key):
+                del self._responses[key]
+            case RequestCancel() if response:
+                response.standing = replace(response.standing, cancel_requested=True)
+            case Append() if response:
+                _append(response, change)
+
+    def _adopt(self, adopt: Adopt) -> None:
+        orphans = [response for response in self._responses.values() if not response.standing.status.ended]
+        for orphan in orphans:
+            orphan.standing = replace(orphan.standing, epoch=orphan.standing.epoch + 1)
+        adopt.heads[:] = [orphan.shown() for orphan in orphans]
+
+
+def _append(response: _Response, change: Append) -> None:
+    response.standing = appended(response.standing, change)
+    if change.chunk:
+        response.chunks.append(change.chunk)
+    if change.note:
+        response.head = _noted(response.head, change.note)
+    if end := change.end:
+        response.result = end.result
+        response.head = replace(response.head, ended_at_ms=end.at_ms)
+
+
+def _noted(head: Head, note: Note) -> Head:
+    return replace(
+        head,
+        agent_id=head.agent_id if note.agent_id is None else note.agent_id,
+        session=head.session if note.session is None else note.session,
+    )
+
+
+def _matches(response: _Response, which: Filter) -> bool:
+    if which.visible and not (response.head.background or response.standing.status.ended):
+        return False
+    wanted = (which.owner, which.conversation, which.status)
+    found = (response.head.key.owner, response.head.conversation, response.standing.status)
+    return all(want in (None, have) for want, have in zip(wanted, found, strict=True))

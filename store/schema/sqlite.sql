@@ -1,0 +1,96 @@
+-- name: standing
+-- what decides about the next write, for a response that the writer does not know by heart
+SELECT run, status, epoch, last_seq, cancel_requested FROM head WHERE owner = ? AND id = ?
+
+-- name: insert_response
+-- a new response; its run is the order of creation
+INSERT INTO response
+    (owner, id, status, background, stream, created_at, envelope, conversation, previous_id, agent_id, session, epoch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_request
+-- the body of its POST
+INSERT INTO request (run, body) VALUES (?, ?)
+
+-- name: insert_chunk
+-- the hot statement: all that an append is, most of the time
+INSERT INTO chunk (run, last, at_ms, sizes, data) VALUES (?, ?, ?, ?, ?)
+
+-- name: note
+-- what the agent said of itself; NULL leaves what is known
+UPDATE response SET agent_id = coalesce(?, agent_id), session = coalesce(?, session) WHERE run = ?
+
+-- name: end
+-- the terminal status
+UPDATE response SET status = ?, ended_at_ms = ? WHERE run = ?
+
+-- name: insert_result
+-- the final object, in the transaction of the end
+INSERT INTO result (run, body) VALUES (?, ?)
+
+-- name: request_cancel
+-- the wish to cancel
+UPDATE response SET cancel_requested = 1 WHERE run = ?
+
+-- name: delete
+-- a response with everything of it: the other tables cascade
+DELETE FROM response WHERE run = ?
+
+-- name: adopt
+-- fence every writer of before
+UPDATE response SET epoch = epoch + 1 WHERE ended_at_ms IS NULL
+
+-- name: orphans
+-- what was adopted, oldest first
+SELECT * FROM head WHERE ended_at_ms IS NULL ORDER BY run
+
+-- name: head
+-- one response
+SELECT * FROM head WHERE owner = ? AND id = ?
+
+-- name: position
+-- how far a response has come, for a page of its events
+SELECT run, status, last_seq FROM head WHERE owner = ? AND id = ?
+
+-- name: chunks
+-- its events after a number
+SELECT last, at_ms, sizes, data FROM chunk WHERE run = ? AND last > ? ORDER BY last
+
+-- name: request
+-- the body of the POST
+SELECT request.body FROM response JOIN request USING (run) WHERE owner = ? AND id = ?
+
+-- name: result
+-- the final object; a row with NULL while there is none
+SELECT result.body FROM response LEFT JOIN result USING (run) WHERE owner = ? AND id = ?
+
+-- name: list
+-- responses, newest first; conditions are put between these two
+SELECT * FROM head WHERE true
+
+-- name: list_order
+-- the second part of the list
+ORDER BY run DESC LIMIT :limit
+
+-- name: list_owner
+-- of one owner
+AND owner = :owner
+
+-- name: list_conversation
+-- of one conversation
+AND conversation = :conversation
+
+-- name: list_status
+-- with one status
+AND status = :status
+
+-- name: list_visible
+-- without foreground responses in flight
+AND (background OR ended_at_ms IS NOT NULL)
+
+-- name: list_after
+-- older than a response; with several owners of its id than the oldest of them; if there is none this is no condition
+AND run < coalesce(
+    (SELECT min(run) FROM response AS mark WHERE mark.id = :after AND (:owner IS NULL OR mark.owner = :owner)),
+    9223372036854775807
+)

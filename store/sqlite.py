@@ -1,0 +1,229 @@
+"""The SQLite backend: one file, one connection that writes, and a few that read."""
+
+import os
+import sqlite3
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, closing
+from dataclasses import replace
+from typing import Any, Self
+
+from respool.store.base import (
+    Adopt,
+    Append,
+    Chunk,
+    Create,
+    Delete,
+    Filter,
+    Head,
+    Key,
+    NotFound,
+    Page,
+    RequestCancel,
+    StoreError,
+    Withdraw,
+    Write,
+)
+from respool.store.lock import Lock
+from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
+from respool.store.standing import Change, Standing, appended, refusal
+from respool.store.statements import statements
+from respool.store.status import Status
+
+READERS = 2
+"""Connections that read: one more than one, so that a poll does not wait for the load of a long history."""
+
+_SQL = statements("sqlite")
+_Row = tuple[Any, ...]
+
+
+class SqliteBackend:
+    """A Backend in a file that no other process writes: see `Lock`."""
+
+    def __init__(self, writer: Connection, readers: Sequence[Connection], held: AsyncExitStack) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._held = held
+        # What the writer knows by heart of the responses that it has lately written to. Only the writer's thread uses
+        # it; it is right because nobody else writes, and dropped whenever a transaction fails.
+        self._standings: dict[Key, Standing] = {}
+
+    @classmethod
+    async def open(cls, path: str, *, synchronous: Synchronous = "NORMAL", url: str = "") -> Self:
+        """Open the database at `path`, or make it. `url`, where this process serves, is for whoever finds it locked.
+
+        With "NORMAL" nothing that was committed is lost when the process dies, with "FULL" nor when the power does.
+        Raises Locked, Incompatible, StorageFailed.
+        """
+        path = os.path.realpath(path)  # noqa: ASYNC240 - once, before anything is served
+        async with AsyncExitStack() as opening:
+            opening.callback(Lock.acquire(f"{path}.lock", url).release)
+            make_private(path)
+            writer = await Connection.writer(path, synchronous)
+            opening.push_async_callback(writer.close)
+            readers = []
+            for _ in range(READERS):
+                readers.append(await Connection.reader(path))
+                opening.push_async_callback(readers[-1].close)
+            return cls(writer, readers, opening.pop_all())
+        raise AssertionError  # an exit stack without exits that swallow exceptions does not come here
+
+    async def close(self) -> None:
+        # The writer after the readers: whoever closes last folds the -wal file into the database and removes it.
+        await self._held.aclose()
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        return await self._writer.run(self._commit, writes)
+
+    async def read(self, key: Key, after: int, max_bytes: int) -> Page:
+        return await self._reader().run(_read, key, after, max_bytes)
+
+    async def head(self, key: Key) -> Head:
+        return _head(await self._reader().run(_row, "head", key))
+
+    async def request(self, key: Key) -> bytes:
+        (body,) = await self._reader().run(_row, "request", key)
+        return bytes(body)
+
+    async def result(self, key: Key) -> bytes | None:
+        (body,) = await self._reader().run(_row, "result", key)
+        return None if body is None else bytes(body)
+
+    async def list(self, which: Filter) -> Sequence[Head]:
+        return await self._reader().run(_list, which)
+
+    async def ping(self) -> None:
+        await self._writer.run(_touch)
+
+    def _reader(self) -> Connection:
+        return min(self._readers, key=lambda reader: reader.busy)
+
+    def _commit(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        try:
+            return in_transaction(db, "BEGIN IMMEDIATE", lambda: [self._write(db, write) for write in writes])
+        except BaseException:
+            self._standings.clear()
+            raise
+
+    def _write(self, db: sqlite3.Connection, write: Write) -> StoreError | None:
+        if isinstance(write, Adopt):
+            self._adopt(db, write)
+            return None
+        standing = self._standing(db, write.key)
+        error = refusal(standing, write)
+        if error is None:
+            now = _change(db, standing, write)
+            if now is None or now.status.ended:
+                self._standings.pop(write.key, None)
+            else:
+                self._standings[write.key] = now
+        return error
+
+    def _standing(self, db: sqlite3.Connection, key: Key) -> Standing | None:
+        known = self._standings.get(key)
+        if known is None and (row := db.execute(_SQL["standing"], key).fetchone()):
+            run, status, epoch, last_seq, cancel_requested = row
+            known = Standing(run, Status(status), epoch, last_seq, bool(cancel_requested))
+        return known
+
+    def _adopt(self, db: sqlite3.Connection, adopt: Adopt) -> None:
+        self._standings.clear()
+        db.execute(_SQL["adopt"])
+        adopt.heads[:] = map(_head, db.execute(_SQL["orphans"]))
+
+
+def _change(db: sqlite3.Connection, standing: Standing | None, change: Change) -> Standing | None:
+    """Do what was not refused. How the response stands afterwards; None when it is no more."""
+    if standing is None:
+        return _create(db, change) if isinstance(change, Create) else None
+    match change:
+        case Append():
+            return _append(db, standing, change)
+        case RequestCancel():
+            db.execute(_SQL["request_cancel"], (standing.run,))
+            return replace(standing, cancel_requested=True)
+        case Withdraw() | Delete():
+            db.execute(_SQL["delete"], (standing.run,))
+    return None
+
+
+def _create(db: sqlite3.Connection, create: Create) -> Standing:
+    head = create.head
+    told = (head.conversation, head.previous_id, head.agent_id, head.session, head.epoch)
+    values = (*head.key, head.status, head.background, head.stream, head.created_at, head.envelope, *told)
+    run = db.execute(_SQL["insert_response"], values).lastrowid
+    assert run is not None  # an INSERT that did not raise has made a row
+    db.execute(_SQL["insert_request"], (run, create.request))
+    return Standing(run, head.status, head.epoch, -1, False)
+
+
+def _append(db: sqlite3.Connection, standing: Standing, append: Append) -> Standing:
+    run = standing.run
+    if chunk := append.chunk:
+        db.execute(_SQL["insert_chunk"], (run, chunk.last, chunk.at_ms, _packed(chunk.sizes), chunk.data))
+    if note := append.note:
+        db.execute(_SQL["note"], (note.agent_id, note.session, run))
+    if end := append.end:
+        db.execute(_SQL["end"], (end.status, end.at_ms, run))
+        db.execute(_SQL["insert_result"], (run, end.result))
+    return appended(standing, append)
+
+
+def _read(db: sqlite3.Connection, key: Key, after: int, max_bytes: int) -> Page:
+    def page() -> Page:
+        run, status, last_seq = _row(db, "position", key)
+        with closing(db.execute(_SQL["chunks"], (run, after))) as rows:
+            return Page.cut(_chunks(rows), after, max_bytes, last_seq if Status(status).ended else None)
+
+    # One transaction, so that the status and the events are of the same moment.
+    return in_transaction(db, "BEGIN", page)
+
+
+def _chunks(rows: sqlite3.Cursor) -> Iterator[Chunk]:
+    for last, at_ms, packed, data in rows:
+        sizes = _unpacked(packed)
+        yield Chunk(last - len(sizes) + 1, data, sizes, at_ms)
+
+
+def _row(db: sqlite3.Connection, statement: str, key: Key) -> _Row:
+    row: _Row | None = db.execute(_SQL[statement], key).fetchone()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def _head(row: _Row) -> Head:
+    _run, owner, id_, status, background, stream, *told, cancel_requested, ended_at_ms = row
+    told += (bool(cancel_requested), ended_at_ms)
+    return Head(Key(owner, id_), Status(status), bool(background), bool(stream), *told)
+
+
+def _list(db: sqlite3.Connection, which: Filter) -> Sequence[Head]:
+    values = {name: getattr(which, name) for name in ("owner", "conversation", "status", "after", "limit")}
+    conditions = [_SQL[f"list_{name}"] for name in values if name != "limit" and values[name] is not None]
+    if which.visible:
+        conditions.append(_SQL["list_visible"])
+    rows = db.execute(" ".join([_SQL["list"], *conditions, _SQL["list_order"]]), values)
+    return [_head(row) for row in rows]
+
+
+def _touch(db: sqlite3.Connection) -> None:
+    """A real write that changes nothing: the version that the file has."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    db.execute(f"PRAGMA user_version = {version}")
+
+
+def _packed(sizes: "array[int]") -> bytes:
+    return _little_endian(sizes).tobytes()
+
+
+def _unpacked(data: bytes) -> "array[int]":
+    return _little_endian(array("I", data))
+
+
+def _little_endian(sizes: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        sizes = sizes[:]
+        sizes.byteswap()
+    return sizes

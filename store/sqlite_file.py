@@ -1,0 +1,152 @@
+"""A SQLite database of ours: how it is recognised, made, migrated and opened."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
+
+import aiosqlite
+
+from respool.store.base import Incompatible, StorageFailed
+from respool.store.statements import migrations
+
+APPLICATION_ID = 0x72737031
+"""Says in the header of the file whose it is: "rsp1"."""
+
+Synchronous = Literal["NORMAL", "FULL"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MIGRATIONS = migrations("sqlite")
+_BUSY_SECONDS = 5.0
+
+
+class Connection(aiosqlite.Connection):
+    """A connection in a thread of its own, which runs whole functions there.
+
+    Each call of aiosqlite is a round trip to the thread, some 60 us; a transaction statement by statement would be
+    five of them and more.
+    """
+
+    def __init__(self, database: str, *, uri: bool = False) -> None:
+        connect = partial(sqlite3.connect, database, uri=uri, isolation_level=None, timeout=_BUSY_SECONDS)
+        super().__init__(connect, iter_chunk_size=64)
+        # A process that fails on its way out must not hang for this thread; to SQLite it is a crash, which it survives.
+        self._thread.daemon = True
+        self.busy = 0
+
+    @classmethod
+    async def writer(cls, path: str, synchronous: Synchronous) -> Self:
+        """The one connection that writes, on a database of this version. Raises Incompatible, StorageFailed."""
+        connection = cls(path)
+        await connection._start()
+        try:
+            await connection.run(_prepare, path, synchronous)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    @classmethod
+    async def reader(cls, path: str) -> Self:
+        """A connection that cannot write, beside an open writer. Raises StorageFailed."""
+        connection = cls(f"file:{_quote(path)}?mode=ro", uri=True)
+        await connection._start()
+        return connection
+
+    async def _start(self) -> None:
+        try:
+            await self
+        except sqlite3.Error as error:
+            raise StorageFailed(f"SQLite: {error}") from error
+
+    async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work` with the bare connection, in its thread. Raises StorageFailed for what SQLite raises."""
+        self.busy += 1
+        try:
+            done: T = await self._execute(work, self._conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+            return done
+        except sqlite3.Error as error:
+            raise StorageFailed(f"SQLite: {error}") from error
+        finally:
+            self.busy -= 1
+
+
+def make_private(path: str) -> None:
+    """Make sure that the file is there, for its owner alone if it is new. Raises StorageFailed.
+
+    To be called before the database is open: closing a second descriptor of it would drop the locks of SQLite. The
+    files that SQLite puts beside it get the same mode.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise StorageFailed(f"{path}: {error.strerror}") from error
+
+
+def in_transaction(db: sqlite3.Connection, begin: str, work: Callable[[], T]) -> T:
+    """`work` between `begin` and COMMIT, or undone."""
+    try:
+        db.execute(begin)
+        done = work()
+        db.execute("COMMIT")
+    except BaseException:
+        # After some errors SQLite has rolled back by itself; one that forbids even this must not hide the first.
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+    return done
+
+
+def _prepare(db: sqlite3.Connection, path: str, synchronous: Synchronous) -> None:
+    version = _recognise(db, path)
+    if version == 0:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # later it would take a full VACUUM
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute("PRAGMA foreign_keys = ON")
+    # 4 MiB: a larger interval saves hardly any write and makes the commit that has to checkpoint slower.
+    db.execute("PRAGMA wal_autocheckpoint = 1000")
+    db.execute("PRAGMA journal_size_limit = 67108864")
+    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+        _migrate(db, number, script)
+
+
+def _recognise(db: sqlite3.Connection, path: str) -> int:
+    """The version of the schema, 0 for an empty file. Writes nothing. Raises Incompatible."""
+    try:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        raise Incompatible(f"{path} is not a SQLite database.") from error
+    if application != APPLICATION_ID and (application or objects):
+        raise Incompatible(f"{path} is a SQLite database, but not one of respool.")
+    if version > len(_MIGRATIONS):
+        raise Incompatible(
+            f"{path} was written by a newer respool: its schema has version {version}, "
+            f"this respool knows versions up to {len(_MIGRATIONS)}."
+        )
+    return int(version)
+
+
+def _migrate(db: sqlite3.Connection, version: int, script: str) -> None:
+    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
+    try:
+        db.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
+    except sqlite3.Error:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _quote(path: str) -> str:
+    """`path` for a file: URI, where these three characters mean something."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

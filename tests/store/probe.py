@@ -1,0 +1,105 @@
+"""What the tests of the store put between the log and its backend, and the records that they write."""
+
+import asyncio
+from collections.abc import Sequence
+
+from respool.store.base import (
+    Adopt,
+    Backend,
+    Chunk,
+    End,
+    Filter,
+    Head,
+    Key,
+    Page,
+    StorageFailed,
+    Store,
+    StoreError,
+    Write,
+)
+from respool.store.status import Status
+
+KEY = Key("ann", "r1")
+OTHER = Key("ann", "r2")
+
+
+class Probe:
+    """A backend before another: counts transactions, holds them and heads back, and fails writes to some responses."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.commits = 0
+        self.reads = 0
+        self.broken: set[Key] = set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.head_gate = asyncio.Event()
+        self.head_gate.set()
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        await self.gate.wait()
+        if any(write.key in self.broken for write in writes if not isinstance(write, Adopt)):
+            raise StorageFailed("disk full")
+        self.commits += 1
+        return await self.backend.commit(writes)
+
+    async def read(self, key: Key, after: int, max_bytes: int) -> Page:
+        self.reads += 1
+        return await self.backend.read(key, after, max_bytes)
+
+    async def head(self, key: Key) -> Head:
+        found = await self.backend.head(key)
+        await self.head_gate.wait()
+        return found
+
+    async def request(self, key: Key) -> bytes:
+        return await self.backend.request(key)
+
+    async def result(self, key: Key) -> bytes | None:
+        return await self.backend.result(key)
+
+    async def list(self, which: Filter) -> Sequence[Head]:
+        return await self.backend.list(which)
+
+    async def ping(self) -> None:
+        await self.backend.ping()
+
+    async def close(self) -> None:
+        await self.backend.close()
+
+
+def head(key: Key = KEY, *, conversation: str | None = None, status: Status = Status.IN_PROGRESS) -> Head:
+    return Head(key, status, True, True, 1_700_000_000, b'{"model":"m"}', conversation, "prev")
+
+
+def chunk(first: int, *events: bytes) -> Chunk:
+    return Chunk.of(first, events, 1_700_000_000_123)
+
+
+def end(status: Status = Status.COMPLETED, result: bytes = b'{"id":"r1"}') -> End:
+    return End(status, result, 1_700_000_001_000)
+
+
+def numbered(page: Page) -> list[tuple[int, bytes]]:
+    """The events of a page with their numbers."""
+    return [(number, data) for part in page.chunks for number, data in enumerate(part.events(), part.first)]
+
+
+async def follow(store: Store, key: Key = KEY, after: int = -1, max_bytes: int = 1 << 20) -> list[tuple[int, bytes]]:
+    """What a reader gets that stays until the end: every event with its number."""
+    events: list[tuple[int, bytes]] = []
+    while True:
+        page = await store.read(key, after, max_bytes)
+        events += numbered(page)
+        if page.ended:
+            return events
+        if page.chunks:
+            after = page.chunks[-1].last
+        else:
+            await store.wait(key, after)
+
+
+async def let_others_run() -> None:
+    """As many turns of the loop as any chain of callbacks in these tests takes."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -1,0 +1,311 @@
+"""What the log does by itself, whatever is beneath: group commit, tails, failing storage, closing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from respool.store.base import (
+    Cancelled,
+    Ended,
+    Fenced,
+    Filter,
+    Gap,
+    Key,
+    RequestCancel,
+    StorageFailed,
+    StoreError,
+    Write,
+)
+from respool.store.log import Log
+from respool.store.memory import MemoryBackend
+from respool.store.status import Status
+from tests.store.probe import KEY, OTHER, Probe, chunk, end, follow, head, let_others_run, numbered
+
+
+class Pauses:
+    """A sleep that lasts until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.more = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        await self.more.wait()
+
+
+@pytest.fixture
+def probe() -> Probe:
+    return Probe(MemoryBackend())
+
+
+@pytest.fixture
+def pauses() -> Pauses:
+    return Pauses()
+
+
+@pytest.fixture
+async def store(probe: Probe, pauses: Pauses) -> AsyncIterator[Log]:
+    store = Log(probe, tail_bytes=4096, ended_tail_bytes=8192, sleep=pauses)
+    await store.create(head(), b"")
+    await store.create(head(OTHER), b"")
+    yield store
+    probe.gate.set()
+    pauses.more.set()
+    await store.close()
+
+
+async def test_no_event_is_seen_before_it_is_durable(probe: Probe, store: Log) -> None:
+    probe.gate.clear()
+    append = asyncio.create_task(store.append(KEY, 1, chunk(0, b"a"), end=end()))
+    waiting = asyncio.create_task(store.wait(KEY, -1))
+    await let_others_run()
+    assert not waiting.done()
+    assert not append.done()
+    assert await store.read(KEY, -1, 100) == await store.read(OTHER, -1, 100)
+    probe.gate.set()
+    await waiting
+    page = await store.read(KEY, -1, 100)
+    assert (numbered(page), page.ended) == ([(0, b"a")], True)
+    await append
+
+
+async def test_writes_gather_while_a_transaction_is_under_way(probe: Probe, store: Log) -> None:
+    probe.gate.clear()
+    probe.commits = 0
+    first = asyncio.create_task(store.append(KEY, 1, chunk(0, b"a")))
+    await let_others_run()
+    later = [asyncio.create_task(store.append(KEY, 1, chunk(number, b"b"))) for number in range(1, 50)]
+    await let_others_run()
+    probe.gate.set()
+    await asyncio.gather(first, *later)
+    assert probe.commits == 2
+
+
+async def test_the_write_of_a_cancelled_caller_goes_on(probe: Probe, store: Log) -> None:
+    probe.gate.clear()
+    under_way = asyncio.create_task(store.append(KEY, 1, chunk(0, b"a")))
+    await let_others_run()
+    queued = asyncio.create_task(store.append(KEY, 1, chunk(1, b"b")))
+    await let_others_run()
+    for caller in (under_way, queued):
+        caller.cancel()
+    await asyncio.wait({under_way, queued})
+    probe.gate.set()
+    await store.append(KEY, 1, chunk(2, b"c"), end=end())
+    assert await follow(store) == [(0, b"a"), (1, b"b"), (2, b"c")]
+
+
+async def test_only_the_run_at_fault_fails(probe: Probe, store: Log) -> None:
+    probe.broken = {OTHER}
+    outcomes = await asyncio.gather(
+        store.append(KEY, 1, chunk(0, b"a")),
+        store.append(OTHER, 1, chunk(0, b"x")),
+        store.append(KEY, 1, chunk(2, b"skips")),
+        store.append(OTHER, 1, chunk(1, b"y")),
+        store.append(KEY, 1, chunk(1, b"b"), end=end()),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), StorageFailed, Gap, StorageFailed, type(None)]
+    assert await follow(store) == [(0, b"a"), (1, b"b")]
+    probe.broken = set()
+    await store.append(OTHER, 1, chunk(0, b"again"))
+    assert numbered(await store.read(OTHER, -1, 100)) == [(0, b"again")]
+
+
+async def test_a_defect_of_the_backend_reaches_the_caller(store: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: MemoryBackend, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        raise TypeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBackend, "commit", broken)
+        with pytest.raises(TypeError, match="a defect"):
+            await store.append(KEY, 1, chunk(0, b"a"))
+    await store.append(KEY, 1, chunk(0, b"a"))
+
+
+# The tail
+
+
+async def test_readers_of_the_tail_share_the_bytes_and_leave_the_backend_alone(probe: Probe, store: Log) -> None:
+    written = [chunk(0, b"a", b"b"), chunk(2, b"c")]
+    for part in written:
+        await store.append(KEY, 1, part)
+    first, second = await store.read(KEY, -1, 100), await store.read(KEY, -1, 100)
+    assert all(a is b is c for a, b, c in zip(first.chunks, second.chunks, written, strict=True))
+    assert (await store.read(KEY, 1, 100)).chunks[0] is written[1]
+    assert probe.reads == 0
+
+
+async def test_what_has_left_the_tail_is_read_from_the_backend(probe: Probe, store: Log) -> None:
+    for number in range(10):
+        await store.append(KEY, 1, chunk(number, b"x" * 1000))
+    assert len(numbered(await store.read(KEY, -1, 1 << 20))) == 10
+    assert probe.reads == 1
+    assert numbered(await store.read(KEY, 8, 1 << 20)) == [(9, b"x" * 1000)]
+    assert probe.reads == 1
+
+
+async def test_an_event_larger_than_the_tail_is_served_from_it(probe: Probe, store: Log) -> None:
+    await store.append(KEY, 1, chunk(0, b"x" * 10_000))
+    assert numbered(await store.read(KEY, -1, 100)) == [(0, b"x" * 10_000)]
+    assert probe.reads == 0
+
+
+async def test_the_tails_of_ended_responses_are_bounded_together(probe: Probe, store: Log) -> None:
+    before = store.held
+    keys = [Key("ann", f"e{number}") for number in range(20)]
+    for key in keys:
+        await store.create(head(key), b"")
+        await store.append(key, 1, chunk(0, b"x" * 1000), end=end())
+        assert store.held <= before + 8192
+    for key in keys:
+        assert await follow(store, key) == [(0, b"x" * 1000)]
+        await store.wait(key, 0)
+    assert 0 < probe.reads < 20
+
+
+async def test_a_run_that_this_process_did_not_create_can_be_followed(probe: Probe, store: Log) -> None:
+    await store.append(KEY, 1, chunk(0, b"a"))
+    other = Log(probe.backend)
+    follower = asyncio.create_task(follow(other))
+    await let_others_run()
+    await other.append(KEY, 1, chunk(1, b"b"), end=end())
+    assert await follower == [(0, b"a"), (1, b"b")]
+
+
+async def test_a_follower_that_looks_a_run_up_while_it_ends_and_goes_does_not_wait_for_it(
+    probe: Probe, store: Log
+) -> None:
+    other = Log(probe)
+    probe.head_gate.clear()
+    waiting = asyncio.create_task(other.wait(KEY, -1))
+    await let_others_run()
+    await other.append(KEY, 1, chunk(0, b"a"), end=end())
+    await other.delete(KEY)
+    probe.head_gate.set()
+    await waiting
+
+
+async def test_many_followers_are_all_woken(store: Log) -> None:
+    followers = [asyncio.create_task(follow(store)) for _ in range(100)]
+    gone = asyncio.create_task(follow(store))
+    await let_others_run()
+    gone.cancel()
+    for number in range(5):
+        await store.append(KEY, 1, chunk(number, b"x"))
+    await store.append(KEY, 1, None, end=end())
+    assert await asyncio.gather(*followers) == [[(number, b"x") for number in range(5)]] * 100
+
+
+# An end while the storage fails
+
+
+async def _shown(probe: Probe, store: Log) -> "asyncio.Task[None]":
+    """A run whose storage fails at its second event, and whose end has been shown."""
+    await store.append(KEY, 1, chunk(0, b"a"))
+    probe.broken = {KEY}
+    with pytest.raises(StorageFailed):
+        await store.append(KEY, 1, chunk(1, b"lost"))
+    showing = asyncio.create_task(store.show_end(KEY, 1, chunk(1, b"storage_error"), end(Status.FAILED)))
+    await let_others_run()
+    return showing
+
+
+async def test_an_end_is_shown_before_it_is_durable_and_written_when_the_storage_recovers(
+    probe: Probe, store: Log, pauses: Pauses
+) -> None:
+    follower = asyncio.create_task(follow(store))
+    showing = await _shown(probe, store)
+    assert await follower == [(0, b"a"), (1, b"storage_error")]
+    assert not showing.done()
+    assert (await store.head(KEY)).status is Status.IN_PROGRESS
+    with pytest.raises(Ended):
+        await store.request_cancel(KEY)
+    probe.broken = set()
+    pauses.more.set()
+    await showing
+    assert (await store.head(KEY)).status is Status.FAILED
+    assert await follow(store) == await follow(Log(probe.backend)) == [(0, b"a"), (1, b"storage_error")]
+
+
+async def test_the_pauses_between_the_attempts_grow_to_a_second(probe: Probe, store: Log) -> None:
+    asked: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 7:
+            probe.broken = set()
+
+    probe.broken = {KEY}
+    await Log(probe, sleep=sleep).show_end(KEY, 1, chunk(0, b"storage_error"), end(Status.FAILED))
+    assert asked == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+async def test_a_shown_end_is_given_up_when_the_store_closes(probe: Probe, store: Log, pauses: Pauses) -> None:
+    showing = await _shown(probe, store)
+    await store.close()
+    pauses.more.set()
+    await showing
+    (orphan,) = await Log(probe.backend).list(Filter(owner=KEY.owner, status=Status.IN_PROGRESS, after=OTHER.id))
+    assert (orphan.key, orphan.last_seq) == (KEY, 0)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+async def test_an_end_that_does_not_continue_the_log_is_not_shown(store: Log, first: int) -> None:
+    await store.append(KEY, 1, chunk(0, b"a"))
+    with pytest.raises(Gap):
+        await store.show_end(KEY, 1, chunk(first, b"end"), end(Status.FAILED))
+    assert numbered(await store.read(KEY, -1, 100)) == [(0, b"a")]
+
+
+async def test_a_shown_end_that_the_storage_refuses_is_taken_back(probe: Probe, store: Log) -> None:
+    await probe.backend.commit([RequestCancel(KEY)])
+    with pytest.raises(Cancelled):
+        await store.show_end(KEY, 1, chunk(0, b"end"), end(Status.FAILED))
+    follower = asyncio.create_task(follow(store))
+    await let_others_run()
+    await store.append(KEY, 1, chunk(0, b"cancelled"), end=end(Status.CANCELLED))
+    assert await follower == [(0, b"cancelled")]
+
+
+async def test_a_fenced_end_is_taken_back(store: Log) -> None:
+    await store.adopt()
+    with pytest.raises(Fenced):
+        await store.show_end(KEY, 1, chunk(0, b"end"), end(Status.FAILED))
+    assert not (await store.read(KEY, -1, 100)).ended
+
+
+# Closing
+
+
+async def test_close_writes_what_is_queued(probe: Probe, store: Log) -> None:
+    probe.gate.clear()
+    appends = [asyncio.create_task(store.append(KEY, 1, chunk(number, b"x"))) for number in range(3)]
+    await let_others_run()
+    closing = asyncio.create_task(store.close())
+    await let_others_run()
+    assert not closing.done()
+    probe.gate.set()
+    await asyncio.gather(closing, *appends)
+    assert len(numbered(await probe.backend.read(KEY, -1, 100))) == 3
+
+
+async def test_a_closed_store_wakes_its_followers_and_refuses_everything(store: Log) -> None:
+    waiting = asyncio.create_task(store.wait(KEY, -1))
+    await let_others_run()
+    await store.close()
+    await waiting
+    await store.wait(KEY, -1)
+    for attempt in (
+        store.read(KEY, -1, 100),
+        store.head(KEY),
+        store.append(KEY, 1, chunk(0, b"a")),
+        store.show_end(KEY, 1, chunk(0, b"a"), end()),
+        store.list(Filter()),
+        store.ping(),
+    ):
+        with pytest.raises(StorageFailed, match="closed"):
+            await attempt
+    await store.close()

@@ -1,0 +1,330 @@
+"""The SQLite backend: the suite of all backends, and what a file adds to it."""
+# ruff: noqa: ASYNC240 - the files of these tests are small and local
+
+import asyncio
+import os
+import sqlite3
+import stat
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from respool.store.base import (
+    Adopt,
+    Append,
+    Create,
+    Delete,
+    Fenced,
+    Filter,
+    Incompatible,
+    Key,
+    Locked,
+    Note,
+    RequestCancel,
+    StorageFailed,
+    Withdraw,
+    Write,
+)
+from respool.store.log import Log
+from respool.store.memory import MemoryBackend
+from respool.store.open import open_store
+from respool.store.sqlite import SqliteBackend
+from respool.store.status import Status
+from tests.store.conformance import Conformance
+from tests.store.probe import KEY, OTHER, chunk, end, follow, head, numbered
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "a db? #1%.sqlite")
+
+
+class TestSqlite(Conformance):
+    @pytest.fixture
+    async def backend(self, path: str) -> AsyncIterator[SqliteBackend]:
+        backend = await SqliteBackend.open(path)
+        yield backend
+        await backend.close()
+
+
+async def test_a_reopened_store_shows_the_same(path: str) -> None:
+    store = Log(await SqliteBackend.open(path))
+    await store.create(head(), b"request")
+    await store.append(KEY, 1, chunk(0, b"a", b"", b"ccc"), note=Note("a1", "s1"))
+    await store.append(KEY, 1, chunk(3, b"d"), end=end())
+    before = await store.list(Filter()), await follow(store), await store.request(KEY), await store.result(KEY)
+    await store.close()
+
+    store = Log(await SqliteBackend.open(path))
+    after = await store.list(Filter()), await follow(store), await store.request(KEY), await store.result(KEY)
+    await store.close()
+    assert after == before
+
+
+async def test_orphans_are_adopted_after_a_reopening_and_their_old_writer_is_fenced(path: str) -> None:
+    store = Log(await SqliteBackend.open(path))
+    await store.create(head(), b"")
+    await store.append(KEY, 1, chunk(0, b"a"))
+    await store.request_cancel(KEY)
+    await store.close()
+
+    store = Log(await SqliteBackend.open(path))
+    (orphan,) = await store.adopt()
+    assert (orphan.key, orphan.epoch, orphan.last_seq, orphan.cancel_requested) == (KEY, 2, 0, True)
+    with pytest.raises(Fenced):
+        await store.append(KEY, 1, None, end=end(Status.CANCELLED))
+    await store.append(KEY, 2, chunk(1, b"b"), end=end(Status.CANCELLED))
+    assert await follow(store) == [(0, b"a"), (1, b"b")]
+    await store.close()
+
+
+async def test_an_order_of_creation_outlives_deletes_and_reopenings(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    for name in ("r1", "r2"):
+        await backend.commit([Create(head(Key("ann", name)), b"")])
+    await backend.commit([Append(OTHER, 1, None, end=end()), Delete(OTHER)])
+    await backend.close()
+    backend = await SqliteBackend.open(path)
+    await backend.commit([Create(head(Key("ann", "r0")), b"")])
+    assert [found.key.id for found in await backend.list(Filter())] == ["r0", "r1"]
+    await backend.close()
+
+
+async def test_a_second_process_is_told_who_serves_the_database(path: str) -> None:
+    backend = await SqliteBackend.open(path, url="http://127.0.0.1:8088")
+    with pytest.raises(Locked, match=f"process {os.getpid()} at http://127.0.0.1:8088") as refused:
+        await SqliteBackend.open(path)
+    assert os.path.realpath(path) in str(refused.value)
+    await backend.close()
+    await (await SqliteBackend.open(path)).close()
+
+
+async def test_another_name_of_the_file_meets_the_same_lock(path: str, tmp_path: Path) -> None:
+    backend = await SqliteBackend.open(path)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(Locked):
+        await SqliteBackend.open(str(tmp_path / "link"))
+    await backend.close()
+
+
+async def test_the_lock_ends_with_its_process_however_that_ends(path: str) -> None:
+    script = (
+        "import asyncio, os, sys\n"
+        "from respool.store.sqlite import SqliteBackend\n"
+        "asyncio.run(SqliteBackend.open(sys.argv[1]))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", script, path)
+    assert await child.wait() == -9
+    await (await SqliteBackend.open(path)).close()
+
+
+async def test_all_files_are_for_their_owner_alone(path: str, tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        backend = await SqliteBackend.open(path)
+        await backend.commit([Create(head(), b"secret")])
+        modes = {file.name.rpartition("sqlite")[2]: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+        await backend.close()
+    finally:
+        os.umask(mask)
+    assert modes == dict.fromkeys(["", "-wal", "-shm", ".lock"], 0o600)
+
+
+async def test_a_closed_database_is_one_sound_file(path: str, tmp_path: Path) -> None:
+    store = Log(await SqliteBackend.open(path))
+    await store.create(head(), b"")
+    await store.create(head(OTHER), b"")
+    await store.append(KEY, 1, chunk(0, b"x" * 100_000), end=end())
+    await store.append(OTHER, 1, chunk(0, b"y"), end=end())
+    await store.delete(KEY)
+    await store.close()
+    assert not list(tmp_path.glob("*-wal")) + list(tmp_path.glob("*-shm"))
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    left = [db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("request", "result", "chunk")]
+    assert left == [1, 1, 1]
+    db.close()
+
+
+@pytest.mark.parametrize(("name", "level"), [("NORMAL", 1), ("FULL", 2)])
+async def test_the_writer_syncs_as_it_was_told(path: str, name: str, level: int) -> None:
+    backend = await SqliteBackend.open(path, synchronous="FULL" if name == "FULL" else "NORMAL")
+    found = await backend._writer.run(lambda db: db.execute("PRAGMA synchronous").fetchone())
+    await backend.close()
+    assert found == (level,)
+
+
+async def test_the_database_of_a_newer_respool_is_refused(path: str) -> None:
+    await (await SqliteBackend.open(path)).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(Incompatible, match=r"version 99, .*versions up to 1\."):
+        await SqliteBackend.open(path)
+
+
+@pytest.mark.parametrize("content", [b"not a database", b"\x00\xff" * 4096])
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: str, content: bytes) -> None:
+    Path(path).write_bytes(content)
+    with pytest.raises(Incompatible, match="is not a SQLite database"):
+        await SqliteBackend.open(path)
+    assert Path(path).read_bytes() == content
+
+
+async def test_the_database_of_another_program_is_refused_and_left_alone(path: str) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE response (theirs)")
+    db.close()
+    before = Path(path).read_bytes()
+    with pytest.raises(Incompatible, match="not one of respool"):
+        await SqliteBackend.open(path)
+    assert Path(path).read_bytes() == before
+
+
+async def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match="missing"):
+        await SqliteBackend.open(str(tmp_path / "missing" / "x.db"))
+
+
+async def test_a_full_disk_fails_the_write_and_not_the_next_when_there_is_room_again(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    store = Log(backend)
+    await store.create(head(), b"")
+    await store.append(KEY, 1, chunk(0, b"a"))
+    await backend._writer.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
+    for _ in range(2):
+        with pytest.raises(StorageFailed, match="full"):
+            await store.append(KEY, 1, chunk(1, b"x" * 50_000))
+    assert numbered(await backend.read(KEY, -1, 100)) == [(0, b"a")]
+    await backend._writer.run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+    await store.append(KEY, 1, chunk(1, b"x" * 50_000), end=end())
+    await store.close()
+    store = Log(await SqliteBackend.open(path))
+    assert await follow(store) == [(0, b"a"), (1, b"x" * 50_000)]
+    await store.close()
+
+
+async def test_a_group_that_fails_anywhere_leaves_nothing_and_succeeds_when_tried_again(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    failed = 0
+    for steps in range(1, 400, 4):
+        key = Key("ann", f"r{steps}")
+        group: list[Write] = [
+            Create(head(key), b""),
+            Append(key, 1, chunk(0, b"a"), Note("a1")),
+            Append(key, 1, None, end=end()),
+        ]
+        await backend._writer.run(_interrupt_after, steps)
+        try:
+            assert await backend.commit(group) == [None] * 3
+        except StorageFailed:
+            failed += 1
+            await backend._writer.run(lambda db: db.set_progress_handler(None, 0))
+            assert key not in [found.key for found in await backend.list(Filter(limit=1))]
+            assert await backend.commit(group) == [None] * 3
+        assert (await backend.read(key, -1, 100)).ended
+    await backend.close()
+    assert 0 < failed < 100
+
+
+def _interrupt_after(db: sqlite3.Connection, steps: int) -> None:
+    """Let SQLite fail once after so many steps of its virtual machine."""
+    left = iter([False] * steps + [True])
+    db.set_progress_handler(lambda: next(left, False), 1)
+
+
+async def test_a_ping_finds_out_that_nothing_can_be_written(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    await backend.ping()
+    await backend._writer.run(lambda db: db.execute("PRAGMA query_only = ON"))
+    with pytest.raises(StorageFailed):
+        await backend.ping()
+    await backend._writer.run(lambda db: db.execute("PRAGMA query_only = OFF"))
+    await backend.ping()
+    await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("which", "index"),
+    [
+        (Filter(owner="ann"), "response_by_owner"),
+        (Filter(conversation="c"), "response_by_conversation"),
+        (Filter(owner="ann", after="r1"), "response_by_owner"),
+    ],
+)
+async def test_a_list_is_read_from_its_index_and_needs_no_sorting(path: str, which: Filter, index: str) -> None:
+    backend = await SqliteBackend.open(path)
+    reader, seen = backend._reader(), list[str]()
+    await reader.run(lambda db: db.set_trace_callback(seen.append))
+    await backend.list(which)
+    await reader.run(lambda db: db.set_trace_callback(None))
+    plan = await reader.run(lambda db: db.execute(f"EXPLAIN QUERY PLAN {seen[0]}").fetchall())
+    await backend.close()
+    details = " ".join(row[3] for row in plan)
+    assert index in details
+    assert "TEMP B-TREE" not in details
+
+
+async def test_a_store_is_opened_by_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for address in ("sqlite:///relative.db", f"sqlite:///{tmp_path}/absolute.db", "memory:"):
+        store = await open_store(address)
+        await store.create(head(), b"")
+        await store.close()
+    assert {file.name for file in tmp_path.glob("*.db")} == {"relative.db", "absolute.db"}
+
+
+@pytest.mark.parametrize("address", ["", "relative.db", "sqlite://", "sqlite:///", "postgres://x", "memory"])
+async def test_an_address_of_no_store_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="is no store"):
+        await open_store(address)
+
+
+# Whatever is written, in whatever groups, the file behaves as the reference does
+
+_keys = st.sampled_from([KEY, OTHER, Key("bob", "r1")])
+_chunks = st.none() | st.builds(
+    lambda first, events: chunk(first, *events), st.integers(0, 4), st.lists(st.binary(max_size=3), min_size=1)
+)
+_ends = st.none() | st.builds(end, st.sampled_from([Status.COMPLETED, Status.FAILED, Status.CANCELLED]))
+_notes = st.none() | st.builds(Note, st.none() | st.text("ab"), st.none() | st.text("ab"))
+_epochs = st.sampled_from([1, 1, 1, 2])
+_writes: st.SearchStrategy[Write] = st.one_of(
+    st.builds(lambda key: Create(head(key), b"body"), _keys),
+    st.builds(Append, _keys, _epochs, _chunks, _notes, _ends),
+    st.builds(Append, _keys, _epochs, _chunks, _notes, _ends),
+    st.builds(Withdraw, _keys, _epochs),
+    st.builds(RequestCancel, _keys),
+    st.builds(Delete, _keys),
+    st.builds(Adopt),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(_writes, min_size=1, max_size=8), max_size=6), st.integers(0, 5))
+def test_the_file_agrees_with_the_reference(groups: list[list[Write]], reopen_at: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(_agree(f"{folder}/x.db", groups, reopen_at))
+
+
+async def _agree(path: str, groups: list[list[Write]], reopen_at: int) -> None:
+    reference, file = MemoryBackend(), await SqliteBackend.open(path)
+    for number, group in enumerate(groups):
+        if number == reopen_at:
+            await file.close()
+            file = await SqliteBackend.open(path)
+        expected = await reference.commit(group)
+        assert list(map(repr, await file.commit(group))) == list(map(repr, expected))
+    assert await file.list(Filter()) == await reference.list(Filter())
+    for found in await reference.list(Filter()):
+        assert await file.read(found.key, -1, 10) == await reference.read(found.key, -1, 10)
+        assert await file.result(found.key) == await reference.result(found.key)
+    await file.close()
