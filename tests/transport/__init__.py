@@ -1,0 +1,1 @@
+"""Tests of the upstream transport against raw sockets."""
