@@ -1,0 +1,38 @@
+"""The typer app: one command a verb."""
+
+import importlib.metadata
+
+import typer
+
+from respool.cli.serve import add_serve
+
+app = typer.Typer(
+    name="respool",
+    help="Makes any Responses API agent resumable: background runs, stream replay, cancel.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(importlib.metadata.version("respool"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version and leave."
+    ),
+) -> None:
+    """Makes any Responses API agent resumable: background runs, stream replay, cancel."""
+
+
+add_serve(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,225 @@
+"""A create: from its body to a run, and the answer that its plan asks for.
+
+Source: CONTRACT sections 2, 5 and 6.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+
+from respool.proxy import delivery
+from respool.proxy.asking import Asking
+from respool.proxy.protocol import body as bodies
+from respool.proxy.protocol import errors, ids, rules
+from respool.proxy.protocol.errors import WireError, invalid
+from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.jsons import JsonObject, dumps
+from respool.proxy.protocol.rules import Plan, Refusal
+from respool.proxy.reply import JSON_HEADERS, ClientGone, Header, Reply
+from respool.proxy.run import Backlog, Call, Run, Word
+from respool.proxy.runs import Runs
+from respool.proxy.settings import Settings
+from respool.proxy.snapshots import Snapshots
+from respool.store.base import Exists, Head, Key, NotFound, StorageFailed, Store
+from respool.store.status import Status
+
+_UNSENT_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A create that may run: how, as what, and with what."""
+
+    plan: Plan
+    head: Head
+    envelope: Envelope
+    request: bytes
+    call: Call
+
+
+class Admission:
+    """Decides on creates, starts their runs and answers them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        private: Store,
+        runs: Runs,
+        snapshots: Snapshots,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._private = private
+        self._runs = runs
+        self._snapshots = snapshots
+        self._entropy = entropy
+        self._private_owners = count()
+
+    async def decide(self, raw: bytes, asking: Asking) -> Admitted:
+        """Everything that can be refused before anything is written or sent. Raises WireError."""
+        if self._runs.draining:
+            raise errors.shutting_down()
+        body = bodies.parse(raw)
+        bodies.check(body)
+        plan = _plan(body)
+        previous_id = body.get("previous_response_id")
+        previous = await self._previous(asking.owner, previous_id) if previous_id else None
+        response_id = self._response_id(body, asking)
+        envelope = self._envelope(body, plan, response_id)
+        head = Head(
+            key=Key(asking.owner, response_id),
+            status=Status.IN_PROGRESS,
+            background=plan.background,
+            stream=plan.stream,
+            created_at=envelope.fields["created_at"],
+            envelope=dumps(envelope.fields),
+            conversation=bodies.conversation_id(body),
+            previous_id=previous_id,
+        )
+        return Admitted(plan, head, envelope, raw, self._call(raw, body, asking, plan, response_id, previous))
+
+    async def _previous(self, owner: str, previous_id: str) -> Head | None:
+        """The response that this one continues; None if only the agent can know it."""
+        try:
+            head = await self._store.head(Key(owner, previous_id))
+        except NotFound:
+            if self._settings.unknown_ids == "forward":
+                return None
+            if not ids.is_well_formed(previous_id, self._settings.id_prefix):
+                raise ids.malformed_previous() from None
+            raise errors.not_found(previous_id, "previous_response_id") from None
+        except StorageFailed as error:
+            raise errors.storage_error() from error
+        if not head.status.ended:
+            raise invalid(f"Response with id '{previous_id}' is still in progress.", "previous_response_id")
+        return head
+
+    def _response_id(self, body: JsonObject, asking: Asking) -> str:
+        given = (asking.header("x-agent-response-id") or "").strip() or body.get("response_id")
+        if given:
+            return ids.check_given(given)
+        partition = ids.partition_of(body.get("previous_response_id")) or ids.partition_of(bodies.conversation_id(body))
+        return ids.mint(self._settings.id_prefix, self._entropy(ids.ENTROPY_BYTES), partition)
+
+    def _envelope(self, body: JsonObject, plan: Plan, response_id: str) -> Envelope:
+        fields: JsonObject = {
+            "id": response_id,
+            "object": "response",
+            "created_at": int(time.time()),
+            "background": plan.background,
+            "store": plan.store,
+            **bodies.envelope_fields(body),
+        }
+        if not fields.get("model") and self._settings.default_model is not None:
+            fields["model"] = self._settings.default_model
+        injected = self._metadata_id(body, response_id) is not None
+        return Envelope(fields, "response_id" if injected else None)
+
+    def _metadata_id(self, body: JsonObject, response_id: str) -> str | None:
+        """The id to offer in the metadata, unless the client wrote one there."""
+        if self._settings.offer_id not in ("metadata", "both") or "response_id" in (body.get("metadata") or {}):
+            return None
+        return response_id
+
+    def _call(
+        self, raw: bytes, body: JsonObject, asking: Asking, plan: Plan, response_id: str, previous: Head | None
+    ) -> Call:
+        forced = self._settings.force_stream == "always" or plan.stream or plan.background
+        edited = bodies.for_agent(
+            raw,
+            body,
+            stream=forced,
+            previous_id=previous.agent_id if previous is not None else None,
+            model=self._settings.default_model,
+            metadata_id=self._metadata_id(body, response_id),
+        )
+        headers = asking.headers
+        if self._settings.offer_id in ("header", "both"):
+            name = b"x-agent-response-id"
+            headers = (*((k, v) for k, v in headers if k.lower() != name), (name, response_id.encode()))
+        return Call(edited, headers, asking.query)
+
+    async def answer(self, admitted: Admitted, reply: Reply, request_id: str) -> None:
+        """Create the record, start the run, and give the client what its plan asks for.
+
+        Not to be cancelled when the client goes: that is noticed here, and only a foreground run ends by it.
+        """
+        try:
+            run = await self._start(admitted)
+        except WireError as error:
+            return await reply.error(error, request_id)
+        try:
+            async with reply.watching():
+                await self._give(run, reply, request_id)
+        except ClientGone:
+            if not run.plan.survives:
+                run.ear.tell(Word.LEAVE)
+        finally:
+            if not run.plan.store:
+                await run.ended.wait()
+                await self._forget(run)
+        return None
+
+    async def _start(self, admitted: Admitted) -> Run:
+        """Raises WireError."""
+        plan, head = admitted.plan, admitted.head
+        store = self._store if plan.store else self._private
+        if not plan.store:
+            # Two private runs may well have the same id: nobody can ask for it.
+            head = replace(head, key=Key(f"private {next(self._private_owners)}", head.key.id))
+        try:
+            await store.create(head, admitted.request if plan.store else b"")
+        except Exists:
+            raise errors.id_conflict() from None
+        except StorageFailed as error:
+            raise errors.storage_error() from error
+        backlog = Backlog(None if plan.store or plan.answer != "sse" else _UNSENT_BYTES)
+        run = Run(head.key, plan, admitted.envelope, admitted.call, store, backlog=backlog)
+        self._runs.start(run)
+        return run
+
+    async def _give(self, run: Run, reply: Reply, request_id: str) -> None:
+        ready = {"json": run.ended, "snapshot": run.began, "sse": run.accepted}[run.plan.answer]
+        await reply.listen(ready.wait)
+        if run.refusal is not None:
+            return await delivery.refuse(reply, run.refusal, request_id)
+        headers = _own_headers(run, request_id)
+        if run.plan.answer == "sse":
+            keep_alive = self._settings.keep_alive_seconds
+            return await delivery.stream(reply, run.store, run.key, -1, headers, keep_alive, run=run)
+        try:
+            body = run.final or dumps(await self._snapshot(run))
+        except (NotFound, StorageFailed):
+            return await reply.error(errors.storage_error(), request_id)
+        return await reply.whole(200, [*JSON_HEADERS, *headers], body)
+
+    async def _snapshot(self, run: Run) -> JsonObject:
+        return await self._snapshots.take(run.store, run.key, run.envelope.snapshot(Status.IN_PROGRESS))
+
+    async def _forget(self, run: Run) -> None:
+        """Nothing of a private run stays behind, in memory either."""
+        try:
+            await run.store.delete(run.key)
+        except NotFound:
+            return
+
+
+def _plan(body: JsonObject) -> Plan:
+    store = body.get("store")
+    row = rules.plan(
+        store=True if store is None else store, background=bool(body.get("background")), stream=bool(body.get("stream"))
+    )
+    if isinstance(row, Refusal):
+        raise row.error()
+    return row
+
+
+def _own_headers(run: Run, request_id: str) -> list[Header]:
+    headers = [(b"x-request-id", request_id.encode())]
+    if run.session is not None:
+        headers.append((b"x-agent-session-id", run.session.encode("latin-1", "replace")))
+    return headers

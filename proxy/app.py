@@ -1,0 +1,146 @@
+"""The ASGI application: what is ours goes to Quart, everything else straight to the agent; start and stop."""
+
+import logging
+from typing import Any
+
+import httpx
+from quart import Quart, Response, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from respool.proxy.admission import Admission
+from respool.proxy.asking import request_id_of
+from respool.proxy.handoff import Connection
+from respool.proxy.passthrough import forward
+from respool.proxy.protocol import errors
+from respool.proxy.protocol.errors import WireError
+from respool.proxy.protocol.jsons import dumps
+from respool.proxy.reading import Reading
+from respool.proxy.reply import JSON_HEADERS, Receive, Reply, Scope, Send, error_headers
+from respool.proxy.routes import OWN, Prefixes, Routes
+from respool.proxy.runs import Runs, end_orphans
+from respool.proxy.settings import Settings
+from respool.proxy.snapshots import Snapshots
+from respool.proxy.upstream import Upstream
+from respool.store.base import StorageFailed, Store
+from respool.store.log import Log
+from respool.store.memory import MemoryBackend
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """respool as an ASGI application over a store. `start` before the first request, `drain` and `close` at the end."""
+
+    def __init__(self, settings: Settings, store: Store, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._private = Log(MemoryBackend())
+        self._upstream = Upstream(settings, transport)
+        self._snapshots = Snapshots()
+        self._prefixes = Prefixes(settings.prefixes)
+        self.runs = Runs(self._upstream, self._snapshots, settings)
+        self._quart = self._make_quart()
+
+    async def start(self) -> int:
+        """End the orphans of a process that died; how many there were."""
+        return await end_orphans(self._store, self._snapshots, self._settings)
+
+    async def drain(self) -> None:
+        """Take no more creates, let the runs end within the grace, then end them."""
+        await self.runs.drain(self._settings.grace_seconds)
+
+    async def close(self) -> None:
+        """Let go of the agent and of the store."""
+        await self.runs.cancel_all()
+        await self._upstream.close()
+        await self._private.close()
+        await self._store.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        if scope["type"] == "websocket":
+            await _refuse_websocket(send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw_path = scope["raw_path"].partition(b"?")[0]
+        route = self._prefixes.match(scope["method"], raw_path)
+        if route is not None:
+            await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
+            return
+        reply = Reply(scope, receive, send, self._settings.write_timeout_seconds)
+        request_id = request_id_of(scope["headers"])
+        if scope.get("state", {}).get("admin"):
+            await reply.error(_no_route(), request_id)
+        else:
+            await forward(self._upstream, scope, receive, reply, request_id)
+
+    def _make_quart(self) -> Quart:
+        app = Quart(__name__, static_folder=None)
+        app.asgi_http_class = Connection
+        app.config.update(
+            MAX_CONTENT_LENGTH=self._settings.max_request_bytes,
+            BODY_TIMEOUT=None,
+            RESPONSE_TIMEOUT=None,
+            PROVIDE_AUTOMATIC_OPTIONS=False,
+            WRITE_TIMEOUT_SECONDS=self._settings.write_timeout_seconds,
+        )
+        app.url_map.strict_slashes = False
+        app.url_map.merge_slashes = False
+        reading = Reading(self._settings, self._store, self.runs, self._snapshots)
+        admission = Admission(self._settings, self._store, self._private, self.runs, self._snapshots)
+        Routes(self._settings, self._store, self.runs, self._upstream, admission, reading).register(app)
+        app.register_error_handler(Exception, self._failed)
+        app.after_request(_with_request_id)
+        return app
+
+    async def _failed(self, error: Exception) -> Response:
+        wire = self._wire(error)
+        request_id = _request_id()
+        response = Response(dumps(wire.body(request_id)), status=wire.http_status)
+        for name, value in error_headers(wire, request_id):
+            response.headers[name.decode()] = value.decode("latin-1")
+        return response
+
+    def _wire(self, error: Exception) -> WireError:
+        """Whatever was raised, in the shape of the API and without a detail of ours."""
+        match error:
+            case WireError():
+                return error
+            case StorageFailed():
+                log.error("storage_failed", exc_info=error)
+                return errors.storage_error()
+            case RequestEntityTooLarge():
+                return errors.too_large(self._settings.max_request_bytes)
+            case HTTPException():
+                return _no_route()
+            case _:
+                log.error("request_failed", exc_info=error)
+                return errors.server_error()
+
+
+def _no_route() -> WireError:
+    return WireError(404, f"There is no such route below {OWN}.", code="not_found")
+
+
+def _request_id() -> str:
+    if "request_id" not in g:
+        g.request_id = request_id_of(request.scope["headers"])
+    return str(g.request_id)
+
+
+async def _with_request_id(response: Response) -> Response:
+    response.headers["x-request-id"] = _request_id()
+    return response
+
+
+async def _refuse_websocket(send: Send) -> None:
+    """respool and the agents it stands before speak HTTP alone: a plain answer, so that a client need not guess."""
+    error = WireError(
+        426, "The Responses API is served over HTTP here, not over WebSocket.", code="websocket_unsupported"
+    )
+    body = dumps(error.body(""))
+    head: dict[str, Any] = {"type": "websocket.http.response.start", "status": error.http_status}
+    await send({**head, "headers": [*JSON_HEADERS, (b"content-length", b"%d" % len(body))]})
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,60 @@
+"""Who asks, and under which id their request is known: what every route of ours takes from the headers.
+
+Source: CONTRACT section 6.
+"""
+
+import re
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from respool.proxy.reply import Header, Scope
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One request: raw headers, raw query, the owner that it speaks for ("" for none), and its request id."""
+
+    headers: tuple[Header, ...]
+    query: bytes
+    owner: str
+    request_id: str
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name (lower case)."""
+        return first(self.headers, name)
+
+
+def asking(scope: Scope, owner_headers: Iterable[str]) -> Asking:
+    """Read the scope of a request."""
+    headers = tuple(scope["headers"])
+    return Asking(headers, scope["query_string"], owner_of(headers, owner_headers), request_id_of(headers))
+
+
+def first(headers: Iterable[Header], name: str) -> str | None:
+    """The first header of that name (lower case), decoded."""
+    raw = name.encode()
+    return next((value.decode("latin-1") for key, value in headers if key.lower() == raw), None)
+
+
+def owner_of(headers: Iterable[Header], names: Iterable[str]) -> str:
+    """The owner: the first of `names` that is present, even if empty, together with its name; "" if none is."""
+    headers = tuple(headers)
+    for name in names:
+        value = first(headers, name)
+        if value is not None:
+            return f"{name}={value}"
+    return ""
+
+
+def request_id_of(headers: Iterable[Header]) -> str:
+    """Of traceparent, of the request, or new."""
+    headers = tuple(headers)
+    trace = _TRACEPARENT.fullmatch((first(headers, "traceparent") or "").strip())
+    if trace is not None:
+        return trace[1]
+    given = first(headers, "x-request-id") or ""
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,96 @@
+"""What a client gets: batches of events as SSE, or one JSON object; keep-alive; and the cut of what was deleted.
+
+Source: CONTRACT sections 2 to 4.
+"""
+
+from collections.abc import Callable, Iterable
+
+from respool.proxy.follow import follow
+from respool.proxy.protocol import splice
+from respool.proxy.protocol.errors import WireError
+from respool.proxy.protocol.events import error_event
+from respool.proxy.protocol.sse import encode, split
+from respool.proxy.reply import SSE_HEADERS, Header, Reply
+from respool.proxy.run import Answer, Run
+from respool.store.base import Chunk, Key, NotFound, StorageFailed, Store
+
+_KEEP_ALIVE = b": keep-alive\n\n"
+
+Transform = Callable[[Chunk], bytes]
+
+
+def as_stored(chunk: Chunk) -> bytes:
+    """The bytes of the log, shared by all readers."""
+    return chunk.data
+
+
+def without_obfuscation(chunk: Chunk) -> bytes:
+    """The events without their `obfuscation` padding."""
+    if b'"obfuscation"' not in chunk.data:
+        return chunk.data
+    return b"".join(_plain(frame) for frame in chunk.events())
+
+
+def _plain(frame: bytes) -> bytes:
+    if b'"obfuscation"' not in frame:
+        return frame
+    name, data = split(frame)
+    return encode(name, splice.edit(data, drop=("obfuscation",)))
+
+
+async def stream(
+    reply: Reply,
+    store: Store,
+    key: Key,
+    after: int,
+    headers: Iterable[Header],
+    keep_alive_seconds: float,
+    transform: Transform = as_stored,
+    run: Run | None = None,
+) -> None:
+    """Answer with the events after `after`, up to the end. Raises ClientGone.
+
+    `run` is given for the client of the POST: if it is refused after the answer began, its error is the only frame.
+    """
+    await reply.start(200, [*SSE_HEADERS, *headers])
+    pages = follow(store, key, after, keep_alive_seconds)
+    try:
+        while True:
+            page = await reply.listen(pages.__anext__)
+            data = b"".join(map(transform, page.chunks))
+            await reply.write(data or _KEEP_ALIVE)
+            if run is not None:
+                run.backlog.sent(sum(len(chunk.data) for chunk in page.chunks))
+    except StopAsyncIteration:
+        await reply.end()
+    except NotFound:
+        if run is None or run.refusal is None:
+            reply.cut()
+            return
+        await reply.write(_error_frame(run.refusal))
+        await reply.end()
+    except StorageFailed:
+        # The log cannot be read on: whatever ended here would look whole.
+        reply.cut()
+
+
+def _error_frame(refusal: WireError | Answer) -> bytes:
+    if isinstance(refusal, Answer):
+        return encode(b"error", error_event("server_error", "internal server error", None, 0))
+    return encode(b"error", error_event(refusal.code, refusal.message, refusal.param, 0))
+
+
+async def refuse(reply: Reply, refusal: WireError | Answer, request_id: str) -> None:
+    """Hand on the agent's own error answer as it is, or tell ours."""
+    if isinstance(refusal, WireError):
+        await reply.error(refusal, request_id)
+    else:
+        own = ((b"x-request-id", request_id.encode()), (b"x-platform-error-source", b"upstream"))
+        await reply.whole(refusal.http_status, [*_once(refusal.headers, own)], refusal.body)
+
+
+def _once(headers: Iterable[Header], own: Iterable[Header]) -> Iterable[Header]:
+    own = tuple(own)
+    names = {name for name, _ in own}
+    yield from ((name, value) for name, value in headers if name.lower() not in names)
+    yield from own

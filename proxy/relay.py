@@ -1,0 +1,382 @@
+"""One run: the agent's bytes -> messages -> numbered frames -> the log, to exactly one end; and the words it hears.
+
+The relay alone writes its run. A word (cancel, leave, shutdown) interrupts it only where it waits for the agent, never
+where it waits for a commit: the order of commits decides every race.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
+
+import httpx
+
+from respool.proxy import upstream as agent
+from respool.proxy.ear import Heard
+from respool.proxy.protocol import errors, events
+from respool.proxy.protocol.errors import WireError
+from respool.proxy.protocol.jsons import JsonObject, loads
+from respool.proxy.protocol.repair import Ending, Failure, Mark, Sequencer, failure_of
+from respool.proxy.protocol.sse import Decoder, EventTooLarge, Message
+from respool.proxy.protocol.unfold import is_response, unfold
+from respool.proxy.run import Answer, Run, Word
+from respool.proxy.settings import Settings
+from respool.proxy.snapshots import Snapshots
+from respool.proxy.upstream import Upstream
+from respool.store.base import Cancelled, Chunk, End, Note, StorageFailed, StoreError
+from respool.store.status import Status
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# A chunk is the unit of reading, so a longer batch is written as several.
+_CHUNK_BYTES = 256 * 1024
+# Of an answer that is no stream and no success, more than this is not kept.
+_REFUSAL_BYTES = 16 * 2**20
+
+_SHUTDOWN = Failure("server_shutdown", "The server was shut down before the response was complete.")
+_STORAGE = Failure(
+    "storage_error",
+    "An internal error occurred while storing the response. Subsequent retrieval is not guaranteed. "
+    "Please retry the request.",
+)
+_INTERNAL = Failure("server_error", "internal server error")
+
+
+class Stopped(Exception):
+    """The run ends without a terminal event of the agent.
+
+    `unsent` is the whole answer if the client has been told nothing yet; None keeps what there is. `provisional` asks
+    to show the end before it is durable, because the storage is what failed.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        failure: Failure | None = None,
+        *,
+        unsent: WireError | Answer | None = None,
+        provisional: bool = False,
+    ) -> None:
+        super().__init__(status)
+        self.status = status
+        self.failure = failure
+        self.unsent = unsent
+        self.provisional = provisional
+
+
+class Relay:
+    """Carries one run from the call of the agent to its end. Await it once, in a task of its own."""
+
+    def __init__(self, run: Run, upstream: Upstream, snapshots: Snapshots, settings: Settings) -> None:
+        self._run = run
+        self._upstream = upstream
+        self._snapshots = snapshots
+        self._settings = settings
+        self._sequencer = Sequencer(run.envelope)
+        self._note: Note | None = None
+        self._noted_id: str | None = None
+        self._response: httpx.Response | None = None
+        self._pieces: AsyncIterator[bytes] = _nothing()
+        self._unwritten: list[bytes] = []
+        self._mark: Mark = self._sequencer.mark()
+
+    async def __call__(self) -> None:
+        """Ends the run, whatever happens; only the end of the process cancels it."""
+        run, grace = self._run, None
+        if run.plan.background:
+            delay = self._settings.accept_grace_ms / 1000
+            grace = asyncio.get_running_loop().call_later(delay, run.ear.tell, Word.BEGIN)
+        try:
+            await self._to_its_end()
+        except StoreError:
+            log.exception("run_lost", extra={"response_id": run.key.id})
+        finally:
+            if grace is not None:
+                grace.cancel()
+            self._tell_waiters()
+            self._snapshots.forget(run.key)
+            await self._hang_up()
+
+    async def _to_its_end(self) -> None:
+        try:
+            await self._read_agent()
+            await self._end_with_agent()
+        except Stopped as stopped:
+            await self._hang_up()
+            await self._end_without_agent(stopped)
+        except StoreError:
+            raise
+        except Exception:
+            log.exception("relay_failed", extra={"response_id": self._run.key.id})
+            await self._end_without_agent(Stopped(Status.FAILED, _INTERNAL, unsent=errors.server_error()))
+        else:
+            self._tell_waiters()
+            await self._drain()
+
+    # What the agent says
+
+    async def _read_agent(self) -> None:
+        """Relay until the agent's terminal event is held. Raises Stopped for every other way to end."""
+        response = self._response = await self._open()
+        self._pieces = agent.pieces(response)
+        self._run.session = response.headers.get("x-agent-session-id")
+        if self._run.session:
+            self._note = Note(session=self._run.session)
+        kind = response.headers.get("content-type", "text/event-stream").partition(";")[0].strip().lower()
+        if not response.is_success:
+            raise await self._refused(response)
+        if kind == "text/event-stream":
+            self._run.accepted.set()
+            await self._read_stream(response)
+        elif kind == "application/json":
+            await self._read_object()
+        else:
+            failure = Failure("server_error", f"The agent answered with {kind} instead of a stream.")
+            raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+
+    async def _open(self) -> httpx.Response:
+        call = self._run.call
+        # A task of its own, so that a word that is heard meanwhile does not take the call back.
+        opening = asyncio.create_task(self._upstream.create(call.body, call.headers, call.query))
+        try:
+            await self._listen(lambda: asyncio.wait({opening}))
+            return opening.result()
+        except httpx.TransportError as error:
+            raise Stopped(Status.FAILED, agent.failure(error), unsent=agent.refusal(error)) from error
+        except BaseException:
+            opening.cancel()
+            for response in await asyncio.gather(opening, return_exceptions=True):
+                if isinstance(response, httpx.Response):
+                    await response.aclose()
+            raise
+
+    async def _refused(self, response: httpx.Response) -> Stopped:
+        body = await self._read_body(_REFUSAL_BYTES)
+        failure = _words_of(body) or Failure("server_error", f"The agent answered with status {response.status_code}.")
+        answer = Answer(response.status_code, agent.end_to_end(response.headers.raw, (b"content-length",)), body)
+        return Stopped(Status.FAILED, failure, unsent=answer)
+
+    async def _read_object(self) -> None:
+        """A JSON answer, turned into the events that would have led to it."""
+        body = await self._read_body(self._settings.max_object_bytes)
+        try:
+            value = loads(body)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict) or not is_response(value):
+            failure = failure_of(value) or Failure("server_error", "The agent's answer is not a response object.")
+            raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+        self._run.accepted.set()
+        await self._take(unfold(value))
+
+    async def _read_body(self, limit: int) -> bytes:
+        body = bytearray()
+        try:
+            while len(body) <= limit:
+                body += await self._listen(self._pieces.__anext__)
+        except StopAsyncIteration:
+            return bytes(body)
+        except httpx.TransportError as error:
+            raise Stopped(Status.FAILED, agent.failure(error), unsent=errors.agent_failed()) from error
+        failure = Failure("event_too_large", f"The agent's answer is larger than {limit} bytes.")
+        raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+
+    async def _read_stream(self, response: httpx.Response) -> None:
+        decoder = Decoder(self._settings.max_event_bytes, self._settings.max_object_bytes)
+        while not self._sequencer.finished:
+            try:
+                piece = await self._listen(self._pieces.__anext__)
+                messages = decoder.feed(piece)
+            except StopAsyncIteration:
+                whole = response.extensions.get("framed", True) and not decoder.pending
+                raise self._judged(clean=whole) from None
+            except httpx.TransportError as error:
+                raise Stopped(Status.FAILED, agent.failure(error), unsent=errors.agent_failed()) from error
+            except EventTooLarge as error:
+                await self._take(error.messages)
+                failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")
+                raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed()) from error
+            await self._take(messages)
+            await self._listen(self._run.backlog.room)
+
+    def _judged(self, *, clean: bool) -> Stopped:
+        status, failure = self._sequencer.verdict(clean=clean)
+        return Stopped(status, failure, unsent=errors.agent_failed() if failure else None)
+
+    async def _take(self, messages: Iterable[Message]) -> None:
+        self._mark = self._sequencer.mark()
+        self._unwritten = self._sequencer.take(messages)
+        if self._sequencer.agent_id != self._noted_id:
+            self._noted_id = self._sequencer.agent_id
+            self._note = Note(self._noted_id, self._run.session)
+        if self._unwritten and (not self._sequencer.finished or self._sequencer.lacks_output):
+            await self._append()
+        if self._sequencer.bad:
+            failure = Failure("server_error", str(events.BadEvent()))
+            raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+
+    # What is heard meanwhile
+
+    async def _listen(self, wait: Callable[[], Awaitable[Result]]) -> Result:
+        while True:
+            try:
+                return await self._run.ear.listen(wait)
+            except Heard as heard:
+                match heard.word:
+                    case Word.BEGIN:
+                        await self._begin()
+                    case Word.SHUTDOWN:
+                        raise Stopped(Status.FAILED, _SHUTDOWN) from None
+                    case _:
+                        raise Stopped(Status.CANCELLED) from None
+
+    async def _begin(self) -> None:
+        """The grace is over: the client gets its id before the agent has said a word."""
+        if not self._sequencer.began:
+            self._mark = self._sequencer.mark()
+            self._unwritten = self._sequencer.begin()
+            await self._append()
+        self._run.accepted.set()
+
+    # What is written
+
+    async def _append(self, ending: Ending | None = None) -> None:
+        """Write the frames made since the mark; those that are not written are taken back. Raises Stopped."""
+        run, sequencer = self._run, self._sequencer
+        end = End(ending.status, ending.result, _now_ms()) if ending else None
+        seq = self._mark[0]
+        frames, self._unwritten = self._unwritten, []
+        try:
+            for chunk, is_last in _chunks(frames, seq):
+                await run.store.append(run.key, run.epoch, chunk, note=self._note, end=end if is_last else None)
+                self._note = None
+                seq = chunk.last + 1
+                run.backlog.add(len(chunk.data))
+        except (Cancelled, StorageFailed) as error:
+            sequencer.rewind(self._mark if seq == self._mark[0] else (seq, *sequencer.mark()[1:]))
+            if isinstance(error, Cancelled):
+                raise Stopped(Status.CANCELLED) from error
+            log.exception("storage_failed", extra={"response_id": run.key.id})
+            raise Stopped(Status.FAILED, _STORAGE, provisional=True) from error
+        run.began.set()
+        if ending is not None:
+            self._ended(ending)
+
+    async def _end_with_agent(self) -> None:
+        output = None
+        if self._sequencer.lacks_output:
+            self._mark = self._sequencer.mark()
+            output = (await self._fold())["output"]
+        ending = self._sequencer.close(_now(), output)
+        self._unwritten.append(ending.frame)
+        await self._append(ending)
+
+    async def _end_without_agent(self, stopped: Stopped) -> None:
+        if stopped.unsent is not None and not self._sequencer.began and await self._withdraw(stopped.unsent):
+            return
+        ending = await self._own_end(stopped)
+        if not stopped.provisional:
+            try:
+                await self._append(ending)
+            except Stopped as again:
+                # The storage failed on this very end, or a cancel was committed before it; this happens once each.
+                await self._end_without_agent(again)
+            return
+        chunk = Chunk.of(self._mark[0], self._unwritten, _now_ms())
+        self._ended(ending)
+        self._tell_waiters()
+        await self._run.store.show_end(
+            self._run.key, self._run.epoch, chunk, End(ending.status, ending.result, chunk.at_ms)
+        )
+
+    async def _own_end(self, stopped: Stopped) -> Ending:
+        """The terminal event, behind what must precede it."""
+        self._mark = self._sequencer.mark()
+        snapshot = await self._fold("completed" if stopped.status is Status.COMPLETED else "incomplete")
+        if stopped.status is Status.CANCELLED and self._settings.cancelled_output == "clear":
+            snapshot["output"] = []
+        self._unwritten = self._sequencer.preface()
+        ending = self._sequencer.end(snapshot, stopped.status, stopped.failure, _now())
+        self._unwritten.append(ending.frame)
+        return ending
+
+    async def _fold(self, items: str | None = None) -> JsonObject:
+        run = self._run
+        initial = run.envelope.snapshot(Status.IN_PROGRESS)
+        try:
+            return await self._snapshots.take(run.store, run.key, initial, items)
+        except StorageFailed:
+            return initial
+
+    async def _withdraw(self, unsent: WireError | Answer) -> bool:
+        """Take the record back as if it had never been; False if the storage does not let us."""
+        try:
+            await self._run.store.withdraw(self._run.key, self._run.epoch)
+        except StorageFailed:
+            return False
+        self._run.refuse(unsent)
+        return True
+
+    def _ended(self, ending: Ending) -> None:
+        self._run.final = ending.result
+        words = {"response_id": self._run.key.id, "status": str(ending.status), "events": self._sequencer.seq}
+        log.info("run_ended", extra=words)
+
+    def _tell_waiters(self) -> None:
+        run = self._run
+        for event in (run.accepted, run.began, run.ended):
+            event.set()
+
+    # The agent's connection
+
+    async def _drain(self) -> None:
+        """Read the agent to its EOF: some write what they must remember after their terminal event."""
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                while True:
+                    try:
+                        await self._run.ear.listen(self._pieces.__anext__)
+                    except Heard as heard:
+                        if heard.word is Word.SHUTDOWN:
+                            return
+        except (StopAsyncIteration, httpx.TransportError, TimeoutError):
+            return
+
+    async def _hang_up(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            await response.aclose()
+
+
+def _chunks(frames: list[bytes], first: int) -> Iterator[tuple[Chunk, bool]]:
+    """The frames in chunks of about _CHUNK_BYTES, and whether it is the last."""
+    now, start, size = _now_ms(), 0, 0
+    for at, frame in enumerate(frames):
+        if size and size + len(frame) > _CHUNK_BYTES:
+            yield Chunk.of(first + start, frames[start:at], now), False
+            start, size = at, 0
+        size += len(frame)
+    yield Chunk.of(first + start, frames[start:], now), True
+
+
+def _words_of(body: bytes) -> Failure | None:
+    try:
+        return failure_of(loads(body))
+    except ValueError:
+        return None
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""

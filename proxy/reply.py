@@ -1,0 +1,119 @@
+"""One answer on the ASGI wire: head, body in bounded writes with a deadline, and whether the client is there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from respool.proxy.ear import Ear, Heard
+from respool.proxy.protocol.errors import WireError
+from respool.proxy.protocol.jsons import dumps
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+Result = TypeVar("Result")
+
+# The transport keeps what the peer has not taken; beyond this a slow reader would hold more than its share.
+_SLICE_BYTES = 64 * 1024
+
+JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+SSE_HEADERS: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"connection", b"keep-alive"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class ClientGone(Exception):
+    """The client has closed its connection, or takes nothing any more."""
+
+
+class Reply:
+    """The answer to one request. Use `watching()` around whatever waits or streams."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, write_timeout_seconds: float) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._write_timeout = write_timeout_seconds
+        self._ear: Ear[None] = Ear()
+        self._gone = False
+        self.started = False
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Notice inside this block when the client leaves: `listen` and `write` then raise ClientGone."""
+        watcher = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._ear.tell(None)
+
+    async def listen(self, wait: Callable[[], Awaitable[Result]]) -> Result:
+        """What `wait()` gives. Raises ClientGone when the client leaves first."""
+        try:
+            return await self._ear.listen(wait)
+        except Heard:
+            raise ClientGone from None
+
+    async def start(self, http_status: int, headers: Iterable[Header]) -> None:
+        """Send the head; `headers` are raw and lower case."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": http_status, "headers": list(headers)})
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the body. Raises ClientGone, also when the client took nothing until the deadline."""
+        for at in range(0, len(data), _SLICE_BYTES):
+            if self._gone:
+                raise ClientGone
+            try:
+                async with asyncio.timeout(self._write_timeout):
+                    await self._send(_body(data[at : at + _SLICE_BYTES], more=True))
+            except TimeoutError:
+                self.cut()
+                raise ClientGone from None
+            # A write to a connection that died succeeds at once: without this the loop would never run anything else.
+            await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        """Finish the body."""
+        await self._send(_body(b"", more=False))
+
+    async def whole(self, http_status: int, headers: Iterable[Header], body: bytes) -> None:
+        """A complete answer."""
+        await self.start(http_status, [*headers, (b"content-length", b"%d" % len(body))])
+        if body and self._scope["method"] != "HEAD":
+            await self.write(body)
+        await self.end()
+
+    async def error(self, error: WireError, request_id: str) -> None:
+        """An error answer in the shape of the API."""
+        await self.whole(error.http_status, error_headers(error, request_id), dumps(error.body(request_id)))
+
+    def cut(self) -> None:
+        """Break the connection, so that nobody takes what was sent for the whole."""
+        abort = self._scope.get("state", {}).get("abort")
+        if abort is not None:
+            abort()
+
+
+def error_headers(error: WireError, request_id: str) -> list[Header]:
+    """The headers that go with an error answer."""
+    own = {"x-request-id": request_id, "x-platform-error-source": error.source, **error.headers}
+    return [*JSON_HEADERS, *((name.encode(), value.encode("latin-1", "replace")) for name, value in own.items())]
+
+
+def _body(data: bytes, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}

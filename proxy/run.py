@@ -1,0 +1,97 @@
+"""One run as everybody but its relay sees it: what is asked of it, and how far it has come."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from respool.proxy.ear import Ear
+from respool.proxy.protocol.errors import WireError
+from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.rules import Plan
+from respool.store.base import Key, Store
+
+
+class Word(Enum):
+    """What a relay can be told."""
+
+    BEGIN = auto()
+    CANCEL = auto()
+    LEAVE = auto()
+    SHUTDOWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What goes to the agent: body, raw headers, query."""
+
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    query: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An agent's own answer, to be handed on as it is: HTTP status, raw headers, body."""
+
+    http_status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Backlog:
+    """Bytes of one stream that its only reader has not taken yet. Without `limit` there is no bound."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def add(self, count: int) -> None:
+        """The relay has written `count` bytes."""
+        self._bytes += count
+        if self._limit is not None and self._bytes > self._limit:
+            self._room.clear()
+
+    def sent(self, count: int) -> None:
+        """The reader has taken `count` bytes."""
+        self._bytes -= count
+        if self._limit is not None and self._bytes <= self._limit:
+            self._room.set()
+
+    async def room(self) -> None:
+        """Return once the reader is at most `limit` behind."""
+        await self._room.wait()
+
+
+@dataclass(slots=True)
+class Run:
+    """A response being produced.
+
+    `store` is where it is written: the log, or memory for `store: false`. `accepted` is set when the client's answer
+    may begin (the agent's 2xx status, or the grace is over), `began` when the first events are durable, `ended`
+    when the end is. All three are set when the run is refused: then `refusal` is the whole answer and nothing is kept.
+    `final` is the final object (JSON), `session` what the agent said in `x-agent-session-id`.
+    """
+
+    key: Key
+    plan: Plan
+    envelope: Envelope
+    call: Call
+    store: Store
+    epoch: int = 1
+    backlog: Backlog = field(default_factory=Backlog)
+    ear: Ear[Word] = field(default_factory=Ear)
+    refusal: WireError | Answer | None = None
+    session: str | None = None
+    final: bytes | None = None
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def refuse(self, answer: WireError | Answer) -> None:
+        """Nothing has been told yet and nothing will be: `answer` is the whole answer."""
+        self.refusal = answer
+        for event in (self.accepted, self.began, self.ended):
+            event.set()

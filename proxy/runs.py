@@ -1,0 +1,106 @@
+"""The table of live runs: started here, told here, and waited for when the process ends. Orphans get their end here."""
+
+import asyncio
+import logging
+import time
+
+from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.jsons import loads
+from respool.proxy.protocol.repair import Failure, Sequencer
+from respool.proxy.relay import Relay
+from respool.proxy.run import Run, Word
+from respool.proxy.settings import Settings
+from respool.proxy.snapshots import Snapshots
+from respool.proxy.upstream import Upstream
+from respool.store.base import Cancelled, Chunk, End, Head, Key, Store, StoreError
+from respool.store.status import Status
+
+log = logging.getLogger(__name__)
+
+_OWNER_LOST = Failure("owner_lost", "The server stopped before the response was complete.")
+
+
+class Runs:
+    """All runs of this process. `draining` is true once no new one may be started."""
+
+    def __init__(self, upstream: Upstream, snapshots: Snapshots, settings: Settings) -> None:
+        self._upstream = upstream
+        self._snapshots = snapshots
+        self._settings = settings
+        self._runs: dict[Key, Run] = {}
+        self._tasks: dict[asyncio.Task[None], Run] = {}
+        self.draining = False
+
+    def start(self, run: Run) -> None:
+        """Begin a run whose record has been created. It depends on no client."""
+        relay = Relay(run, self._upstream, self._snapshots, self._settings)
+        task = asyncio.create_task(relay(), name=f"run {run.key.id}")
+        self._runs[run.key] = run
+        self._tasks[task] = run
+        task.add_done_callback(self._finished)
+        log.info("run_started", extra={"response_id": run.key.id})
+
+    def get(self, key: Key) -> Run | None:
+        """The live run of a response, if this process has it."""
+        return self._runs.get(key)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        run = self._tasks.pop(task)
+        if self._runs.get(run.key) is run:
+            del self._runs[run.key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("run_broken", extra={"response_id": run.key.id}, exc_info=error)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Start nothing more, let the runs go on for the grace, then end those that are left as failed."""
+        self.draining = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=grace_seconds)
+        for run in list(self._tasks.values()):
+            run.ear.tell(Word.SHUTDOWN)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def cancel_all(self) -> None:
+        """The hard end: nothing is waited for but the tasks themselves."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def end_orphans(store: Store, snapshots: Snapshots, settings: Settings) -> int:
+    """Give every response that a dead process left behind its one end; the agent is not called again."""
+    orphans = await store.adopt()
+    for head in orphans:
+        try:
+            await _end_orphan(store, snapshots, settings, head)
+        except StoreError:
+            log.exception("orphan_not_ended", extra={"response_id": head.key.id})
+    return len(orphans)
+
+
+async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, head: Head) -> None:
+    if head.cancel_requested:
+        return await _write_end(store, snapshots, settings, head, Status.CANCELLED, None)
+    try:
+        return await _write_end(store, snapshots, settings, head, Status.FAILED, _OWNER_LOST)
+    except Cancelled:
+        return await _write_end(store, snapshots, settings, head, Status.CANCELLED, None)
+
+
+async def _write_end(
+    store: Store, snapshots: Snapshots, settings: Settings, head: Head, status: Status, failure: Failure | None
+) -> None:
+    sequencer = Sequencer.resumed(Envelope(loads(head.envelope)), head.last_seq + 1)
+    initial = sequencer.envelope.snapshot(Status.IN_PROGRESS)
+    snapshot = await snapshots.take(store, head.key, initial, "incomplete")
+    snapshots.forget(head.key)
+    if status is Status.CANCELLED and settings.cancelled_output == "clear":
+        snapshot["output"] = []
+    frames = sequencer.preface()
+    ending = sequencer.end(snapshot, status, failure, int(time.time()))
+    now_ms = time.time_ns() // 1_000_000
+    chunk = Chunk.of(head.last_seq + 1, [*frames, ending.frame], now_ms)
+    await store.append(head.key, head.epoch, chunk, end=End(ending.status, ending.result, now_ms))
+    log.info("orphan_ended", extra={"response_id": head.key.id, "status": str(ending.status)})
