@@ -17,17 +17,17 @@ check: $(VENV)/.ready ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m 'not agent' tests
+	$(BIN)/python -m pytest -q -m 'not agent and not registry' tests
 
 format: $(VENV)/.ready ## let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: check ## everything, with real agents and the real OpenAI client
-	$(BIN)/python -m pytest -q -m agent tests
+test: check ## everything, with real agents, the real OpenAI client and the wheel
+	$(BIN)/python -m pytest -q -m 'agent or registry' tests
 
 demo: $(VENV)/.ready ## a real agent, respool in front, a cut and a resume
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .agents build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

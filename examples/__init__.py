@@ -1,0 +1,1 @@
+"""Agents to put respool in front of, and a demonstration of what it gives them."""
