@@ -135,7 +135,7 @@ class Relay:
             await self._read_object()
         else:
             failure = Failure("server_error", f"The agent answered with {kind} instead of a stream.")
-            raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+            raise _failed(failure)
 
     async def _open(self) -> httpx.Response:
         call = self._run.call
@@ -168,7 +168,7 @@ class Relay:
             value = None
         if not isinstance(value, dict) or not is_response(value):
             failure = failure_of(value) or Failure("server_error", "The agent's answer is not a response object.")
-            raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+            raise _failed(failure)
         self._run.accepted.set()
         await self._take(unfold(value))
 
@@ -180,9 +180,9 @@ class Relay:
         except StopAsyncIteration:
             return bytes(body)
         except httpx.TransportError as error:
-            raise Stopped(Status.FAILED, agent.failure(error), unsent=errors.agent_failed()) from error
+            raise _failed(agent.failure(error)) from error
         failure = Failure("event_too_large", f"The agent's answer is larger than {limit} bytes.")
-        raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+        raise _failed(failure)
 
     async def _read_stream(self, response: httpx.Response) -> None:
         decoder = Decoder(self._settings.max_event_bytes, self._settings.max_object_bytes)
@@ -194,17 +194,17 @@ class Relay:
                 whole = response.extensions.get("framed", True) and not decoder.pending
                 raise self._judged(clean=whole) from None
             except httpx.TransportError as error:
-                raise Stopped(Status.FAILED, agent.failure(error), unsent=errors.agent_failed()) from error
+                raise _failed(agent.failure(error)) from error
             except EventTooLarge as error:
                 await self._take(error.messages)
                 failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")
-                raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed()) from error
+                raise _failed(failure) from error
             await self._take(messages)
             await self._listen(self._run.backlog.room)
 
     def _judged(self, *, clean: bool) -> Stopped:
         status, failure = self._sequencer.verdict(clean=clean)
-        return Stopped(status, failure, unsent=errors.agent_failed() if failure else None)
+        return _failed(failure) if failure is not None else Stopped(status)
 
     async def _take(self, messages: Iterable[Message]) -> None:
         self._mark = self._sequencer.mark()
@@ -216,7 +216,7 @@ class Relay:
             await self._append()
         if self._sequencer.bad:
             failure = Failure("server_error", str(events.BadEvent()))
-            raise Stopped(Status.FAILED, failure, unsent=errors.agent_failed())
+            raise _failed(failure)
 
     # What is heard meanwhile
 
@@ -349,6 +349,11 @@ class Relay:
         response, self._response = self._response, None
         if response is not None:
             await response.aclose()
+
+
+def _failed(failure: Failure) -> Stopped:
+    """The agent has answered with 2xx, and then failed."""
+    return Stopped(Status.FAILED, failure, unsent=errors.agent_failed(failure.code, failure.message))
 
 
 def _chunks(frames: list[bytes], first: int) -> Iterator[tuple[Chunk, bool]]:

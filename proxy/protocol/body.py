@@ -64,6 +64,12 @@ def check(body: JsonObject) -> None:
     ]
     if wrong:
         raise _schema(wrong)
+    for key, value in (
+        ("conversation", conversation_id(body)),
+        ("previous_response_id", body.get("previous_response_id")),
+    ):
+        if value is not None and not _is_unicode(value):
+            raise invalid(f"{key} is not valid Unicode", key, code="invalid_request")
     if body.get("stream_options") is not None and not body.get("stream"):
         raise invalid("stream_options requires stream=true", "stream", code="invalid_mode")
     _check_metadata(body.get("metadata") or {})
@@ -76,6 +82,15 @@ def _schema(details: list[JsonObject]) -> WireError:
 def _detail(key: str, expected: str, value: Json) -> JsonObject:
     message = f"Expected {expected}, got {_NAMES.get(type(value), 'null')}"
     return {"code": "invalid_value", "message": message, "param": f"$.{key}", "type": "invalid_request_error"}
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can spell half a surrogate pair, which is no character and can be stored nowhere."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_agent_reference(reference: Json) -> None:

@@ -77,14 +77,15 @@ def id_conflict() -> WireError:
     return WireError(409, message, code="response_id_conflict", kind="conflict", param="response_id", headers=NO_RETRY)
 
 
-def agent_failed() -> WireError:
-    """500: the agent failed before its first usable event."""
-    return server_error("internal server error", source="upstream")
+def agent_failed(code: str, message: str) -> WireError:
+    """500, in the agent's own words: it failed before its first usable event."""
+    return WireError(500, message, code=code, kind="server_error", source="upstream", headers=NO_RETRY)
 
 
-def server_error(message: str = "internal server error", *, source: Source = "platform") -> WireError:
-    """500, not to be repeated: the agent may have been called."""
-    return WireError(500, message, code="server_error", kind="server_error", source=source, headers=NO_RETRY)
+def server_error() -> WireError:
+    """500 for what is our own fault; not to be repeated, the agent may have been called."""
+    message = "internal server error"
+    return WireError(500, message, code="server_error", kind="server_error", source="platform", headers=NO_RETRY)
 
 
 def shutting_down() -> WireError:

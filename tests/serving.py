@@ -1,0 +1,72 @@
+"""respool as tests run it: in this process on a port of its own, or as the process that an operator starts."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from examples import environments
+from respool.proxy.app import App
+from respool.proxy.server import Server, bind
+from respool.proxy.settings import Settings
+from respool.store.base import Store
+from respool.store.log import Log
+from respool.store.memory import MemoryBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """respool in this process: where it is, and its parts."""
+
+    url: str
+    app: App
+    store: Store
+    settings: Settings
+
+
+@asynccontextmanager
+async def serving(
+    upstream: str,
+    *,
+    store: Store | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    **options: object,
+) -> AsyncIterator[Served]:
+    """Serve on a free port until the block ends; runs still under way are cancelled then. `options` are Settings.
+
+    Without a `store` it is a log in memory; `transport` stands in for the agent's side where no real one is wanted.
+    """
+    settings = Settings.model_validate({"upstream": upstream, "listen": "127.0.0.1:0", **options})
+    store = store or Log(MemoryBackend())
+    app = App(settings, store, transport)
+    server = Server(app)
+    await app.start()
+    listener = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    await server.listen(listener)
+    try:
+        yield Served(f"http://127.0.0.1:{port}", app, store, settings)
+    finally:
+        await server.close(0)
+        await app.close()
+
+
+def start_respool(upstream: str, directory: Path, *options: str, port: int | None = None) -> environments.Server:
+    """`respool serve` as a process of its own, with its log in `directory`/respool.db, ready to answer."""
+    port = port or environments.free_port()
+    command = [
+        *(sys.executable, "-m", "respool.cli", "serve", "--upstream", upstream),
+        *("--listen", f"127.0.0.1:{port}", "--store", f"sqlite:///{directory / 'respool.db'}", *options),
+    ]
+    return environments.start(command, port, ready="/_respool/health", log=directory / "respool.log")
+
+
+async def until(condition: object) -> None:
+    """Wait until `condition()` is true; what it looks at changes on this loop or in another process."""
+    assert callable(condition)
+    while not condition():  # noqa: ASYNC110 - there is nothing to be told by
+        await asyncio.sleep(0.002)
