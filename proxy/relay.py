@@ -275,8 +275,12 @@ class Relay:
         await self._append(ending)
 
     async def _end_without_agent(self, stopped: Stopped) -> None:
-        if stopped.unsent is not None and not self._sequencer.began and await self._withdraw(stopped.unsent):
-            return
+        if stopped.unsent is not None and not self._sequencer.began:
+            try:
+                if await self._withdraw(stopped.unsent):
+                    return
+            except Cancelled:
+                stopped = Stopped(Status.CANCELLED)
         ending = await self._own_end(stopped)
         if not stopped.provisional:
             try:
@@ -288,9 +292,13 @@ class Relay:
         chunk = Chunk.of(self._mark[0], self._unwritten, _now_ms())
         self._ended(ending)
         self._tell_waiters()
-        await self._run.store.show_end(
-            self._run.key, self._run.epoch, chunk, End(ending.status, ending.result, chunk.at_ms)
-        )
+        end = End(ending.status, ending.result, chunk.at_ms)
+        try:
+            await self._run.store.show_end(self._run.key, self._run.epoch, chunk, end)
+        except Cancelled:
+            # A cancel was committed between the failure and this end: what the log says in the end is the cancel.
+            self._sequencer.rewind(self._mark)
+            await self._end_without_agent(Stopped(Status.CANCELLED))
 
     async def _own_end(self, stopped: Stopped) -> Ending:
         """The terminal event, behind what must precede it."""
@@ -312,7 +320,7 @@ class Relay:
             return initial
 
     async def _withdraw(self, unsent: WireError | Answer) -> bool:
-        """Take the record back as if it had never been; False if the storage does not let us."""
+        """Take the record back as if it had never been; False if the storage does not let us. Raises Cancelled."""
         try:
             await self._run.store.withdraw(self._run.key, self._run.epoch)
         except StorageFailed:

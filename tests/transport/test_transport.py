@@ -50,6 +50,7 @@ class Upload(httpx.AsyncByteStream):
             if self._error:
                 raise self._error
         finally:
+            await let_the_loop_look()
             self.released = True
 
 
@@ -688,6 +689,24 @@ async def test_closing_in_mid_body_over_tls_is_seen_by_the_upstream(tmp_path: Pa
 
 
 @on_both_loops
+async def test_bytes_that_wait_in_the_tls_layer_are_not_silence(tmp_path: Path) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + b"Content-Length: 150000\r\n\r\n" + b"x" * 150_000)
+        await writer.drain()
+        with contextlib.suppress(OSError):
+            await reader.read()
+
+    context = ssl.create_default_context(cadata=CERTIFICATE)
+    async with tls_server(script, tmp_path) as url, Transport(ssl_context=context, high_water=1000) as transport:
+        request = httpx.Request("GET", url, extensions={"timeout": {"read": 0.2}})
+        response = await transport.handle_async_request(request)
+        await asyncio.sleep(0.5)
+        assert await body_and_error(response) == (b"x" * 150_000, None)
+        await response.aclose()
+
+
+@on_both_loops
 async def test_a_certificate_that_is_not_trusted_is_a_connect_error(tmp_path: Path) -> None:
     async with tls_server(answer_over_tls, tmp_path) as url:
         with pytest.raises(httpx.ConnectError):
@@ -786,22 +805,25 @@ async def test_an_upstream_that_takes_nothing_is_a_write_timeout() -> None:
 
 @on_both_loops
 async def test_a_loop_that_was_held_up_does_not_take_waiting_bytes_for_silence() -> None:
+    loop = asyncio.get_running_loop()
+
     async def script(peer: Peer) -> None:
+        def send_and_hold_up() -> None:
+            loop.remove_reader(far)
+            peer.sock.send(b"5\r\nhello\r\n0\r\n\r\n")
+            select.select([], [], [], 0.5)
+
         await peer.head()
         await peer.send(CHUNKED)
-        await asked.wait()
-        await peer.send(b"5\r\nhello\r\n0\r\n\r\n")
-        hold_up(0.5)
+        near, far = socket.socketpair()
+        with near, far:
+            # As the callback of a socket: then uvloop looks at its timers before it looks at the next socket.
+            loop.add_reader(far, send_and_hold_up)
+            near.send(b"x")
+            await peer.rest()
 
-    asked = asyncio.Event()
     async with raw_server(script) as url, opened(url, timeout={"read": 0.3}) as response:
-        asked.set()
         assert await body_and_error(response) == (b"hello", None)
-
-
-def hold_up(seconds: float) -> None:
-    """Block the whole loop, as a long computation does."""
-    select.select([], [], [], seconds)
 
 
 # --- cancelling and closing
