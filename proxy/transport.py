@@ -480,6 +480,9 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
                     await self._until_writable()
 
     async def _until_writable(self) -> None:
+        if self._wire.is_closing():
+            # Writes to a dead connection succeed and never suspend: the loop must get to tell us, which cancels this.
+            await asyncio.wait({self._gone})
         if self._writable is None:
             return
         try:

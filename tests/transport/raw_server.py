@@ -147,7 +147,10 @@ async def let_the_loop_look() -> None:
 
         loop.add_reader(far, seen)
         near.send(b"x")
-        await looked
+        try:
+            await looked
+        finally:
+            loop.remove_reader(far)
 
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
