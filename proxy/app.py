@@ -66,12 +66,13 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw_path = scope["raw_path"].partition(b"?")[0]
         route = self._prefixes.match(scope["method"], raw_path)
-        if route is not None:
+        is_admin = bool(scope.get("state", {}).get("admin"))
+        if route is not None and (not is_admin or route.is_own):
             await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
             return
         reply = Reply(scope, receive, send, self._settings.write_timeout_seconds)
         request_id = request_id_of(scope["headers"])
-        if scope.get("state", {}).get("admin"):
+        if is_admin:
             await reply.error(_no_route(), request_id)
         else:
             await forward(self._upstream, scope, receive, reply, request_id)

@@ -33,9 +33,13 @@ _METHODS = {"create": ("POST",), "read": ("GET", "HEAD", "DELETE"), "cancel": ("
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A path of ours, as Quart is to see it: without the prefix, each segment decoded once."""
+    """A path of ours, as Quart is to see it: without the prefix, each segment decoded once.
+
+    `is_own` for what is below /_respool.
+    """
 
     path: str
+    is_own: bool = False
 
 
 class Prefixes:
@@ -48,7 +52,7 @@ class Prefixes:
         """The route of a request, or None when it is not ours."""
         segments = tuple(raw_path.split(b"/"))[1:]
         if segments[:1] == (OWN[1:].encode(),):
-            return Match("/" + "/".join(map(_decode, segments)))
+            return Match("/" + "/".join(map(_decode, segments)), is_own=True)
         for prefix in self._prefixes:
             head, rest = segments[: len(prefix)], segments[len(prefix) :]
             if rest[:1] == (b"responses",) and len(head) == len(prefix) and all(map(_fits, prefix, head)):
