@@ -6,17 +6,15 @@ import os
 import select
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import cast
 
 import httpx
-from httptools import HttpParserError, HttpResponseParser
 
-Header = tuple[bytes, bytes]
+from respool.proxy.http1 import AnswerHead, AnswerParser, Framing, RequestBody, request_head
 
 WRITE_SLICE = 64 * 1024
-ONE_WRITE_BYTES = 256 * 1024
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -54,8 +52,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request` and return the response as soon as its head is there; the caller must close it."""
-        head, framing = _request_head(request), _Framing(request.headers)
-        body = _Body(request.stream, framing)
+        head, framing = request_head(request), Framing(request.headers)
+        body = RequestBody(request.stream, framing)
         exchange = await self._connect(request)
         try:
             exchange.send(head, body)
@@ -77,7 +75,7 @@ class Transport(httpx.AsyncBaseTransport):
     async def _connect(self, request: httpx.Request) -> "_Exchange":
         self._check_open()
         timeouts = _timeouts(request)
-        reply = _Reply(request.method, self._max_header_bytes)
+        reply = AnswerParser(request.method, self._max_header_bytes)
         host, port, tls = self._address(request.url)
         try:
             async with asyncio.timeout(timeouts.connect):
@@ -132,185 +130,13 @@ def _timeouts(request: httpx.Request) -> _Timeouts:
     return _Timeouts(given.get("connect"), given.get("write"), given.get("headers", read), read)
 
 
-def _request_head(request: httpx.Request) -> bytes:
-    target: bytes = request.extensions.get("target", request.url.raw_path)
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target)]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
-    # A line break inside of a value would be a header, or a second request, of somebody else's making.
-    breaks = len(lines) + 1
-    if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head or lines[0].count(b" ") != 2:
-        raise httpx.LocalProtocolError("control characters in the request's head")
-    return head
-
-
-class _Framing:
-    """Where the body of a request ends: by its content-length, by chunks, or (with neither) before it begins."""
-
-    def __init__(self, headers: httpx.Headers) -> None:
-        codings = headers.get_list("transfer-encoding", split_commas=True)
-        lengths = set(headers.get_list("content-length"))
-        self._chunked = bool(codings)
-        self._left = 0
-        if (codings and codings[-1].lower() != "chunked") or len(lengths) + self._chunked > 1:
-            raise httpx.LocalProtocolError("the request's headers do not say where its body ends")
-        for length in lengths:
-            if not (length.isascii() and length.isdigit()):
-                raise httpx.LocalProtocolError("the request's content-length is not a number")
-            self._left = int(length)
-
-    def frame(self, piece: bytes) -> bytes:
-        if self._chunked:
-            return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
-        self._left -= len(piece)
-        if self._left < 0:
-            raise httpx.LocalProtocolError("the request's body is longer than its content-length")
-        return piece
-
-    def end(self) -> bytes:
-        if self._left:
-            raise httpx.LocalProtocolError("the request's body is shorter than its content-length")
-        return b"0\r\n\r\n" if self._chunked else b""
-
-
-class _Body:
-    """The body of a request as it goes over the wire.
-
-    `at_once` is all of it if it is small and in memory, else None; then `pieces` gives it piece by piece.
-    """
-
-    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream, framing: _Framing) -> None:
-        if not isinstance(stream, httpx.AsyncByteStream):
-            raise TypeError("the request's stream is not asynchronous")
-        self._stream = stream
-        self._framing = framing
-        self.at_once = self._whole(b"".join(stream)) if isinstance(stream, httpx.ByteStream) else None
-
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        source = aiter(self._stream)
-        try:
-            async for piece in source:
-                yield self._framing.frame(piece)
-            yield self._framing.end()
-        finally:
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
-
-    def _whole(self, content: bytes) -> bytes | None:
-        if len(content) > ONE_WRITE_BYTES:
-            return None
-        return self._framing.frame(content) + self._framing.end()
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """The head of the final answer. `framed`: the body says itself where it ends."""
-
-    status: int
-    reason: bytes
-    version: bytes
-    headers: Sequence[Header]
-    framed: bool
-
-
-class _Reply:
-    """What the bytes of one answer mean: its head, the bytes of its body, whether it ended, why it cannot. No I/O."""
-
-    def __init__(self, method: str, max_header_bytes: int) -> None:
-        self.head: _Head | None = None
-        self.ended = False
-        self.failure: httpx.RemoteProtocolError | None = None
-        self._method = method
-        self._limit = max_header_bytes
-        self._reason = b""
-        self._headers: list[Header] = []
-        self._header_bytes = 0
-        self._bare_bytes = 0
-        self._fresh: list[bytes] = []
-        # The parser calls the list's own method: a chunk costs no Python frame.
-        self.on_body = self._fresh.append
-        self._parser = HttpResponseParser(self)
-        # Else an interim answer with `connection: close` hides the final one. After the final one nothing is parsed.
-        self._parser.set_dangerous_leniencies(lenient_keep_alive=True)
-
-    def feed(self, data: bytes) -> bytes:
-        """The bytes of the body that are in `data`, also of those before a failure."""
-        try:
-            self._parser.feed_data(data)
-        except HttpParserError as error:
-            if not self.ended and self.failure is None:
-                self.failure = httpx.RemoteProtocolError(f"malformed answer: {error}")
-        body = b"".join(self._fresh)
-        self._fresh.clear()
-        # llhttp has no limit for heads, chunk extensions and trailers: none may go on for ever.
-        self._bare_bytes = 0 if body else self._bare_bytes + len(data)
-        if self._bare_bytes > self._limit and not self.ended and self.failure is None:
-            self.failure = httpx.RemoteProtocolError("too many bytes of headers")
-        return body
-
-    def end_of_input(self) -> None:
-        """The upstream will send no more. llhttp is not asked: httptools does not pass on its verdict."""
-        if self.head is None:
-            self.failure = httpx.RemoteProtocolError("the connection was closed before the answer")
-        elif self.head.framed:
-            self.failure = httpx.RemoteProtocolError("the connection was closed in the middle of the answer")
-        else:
-            self.ended = True
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-        self._count(len(reason))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        self._headers.append((name, value.rstrip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        status, version = self._parser.get_status_code(), self._parser.get_http_version()
-        if status < 100 or status == 101 or version not in ("1.0", "1.1"):
-            self._refuse(f"unexpected answer: HTTP/{version} {status}")
-        if status >= 200:
-            bodiless = self._method == "HEAD" or status in (204, 304)
-            framed = self._declares_its_end() or bodiless
-            self.head = _Head(status, self._reason, b"HTTP/" + version.encode(), self._headers, framed)
-        # From here on headers are those of the answer after an interim one, or trailers.
-        self._headers, self._reason = [], b""
-        if self.head and self._method == "HEAD":
-            self.on_message_complete()
-
-    def on_message_complete(self) -> None:
-        if self.head:
-            self.ended = True
-            raise _Ended
-
-    def _declares_its_end(self) -> bool:
-        codings = [value.lower() for name, value in self._headers if name.lower() == b"transfer-encoding"]
-        # Nothing else was asked for (`te`), and a body that is still encoded cannot be passed on as what it is.
-        if codings and codings != [b"chunked"]:
-            self._refuse("unknown transfer-encoding")
-        return bool(codings) or any(name.lower() == b"content-length" for name, _ in self._headers)
-
-    def _count(self, header_bytes: int) -> None:
-        self._header_bytes += header_bytes
-        if self._header_bytes > self._limit:
-            self._refuse("too many bytes of headers")
-
-    def _refuse(self, reason: str) -> NoReturn:
-        self.failure = httpx.RemoteProtocolError(reason)
-        raise self.failure
-
-
-class _Ended(Exception):
-    """Stops the parser behind the answer: what follows is nobody's."""
-
-
 class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
     """One connection with its request and its answer; as a stream, the body of the answer.
 
     `_over` is set once, when the answer has ended or failed or this side has closed; then nothing more comes in.
     """
 
-    def __init__(self, reply: _Reply, timeouts: _Timeouts, high_water: int) -> None:
+    def __init__(self, reply: AnswerParser, timeouts: _Timeouts, high_water: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._reply = reply
         self._timeouts = timeouts
@@ -330,7 +156,7 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
 
     # What the caller does.
 
-    def send(self, head: bytes, body: _Body) -> None:
+    def send(self, head: bytes, body: RequestBody) -> None:
         """Send the request; a body that is not at hand goes on in a task of its own."""
         if self._over:
             return
@@ -342,7 +168,7 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
             self._upload.add_done_callback(self._uploaded)
         self._measure_silence(self._timeouts.headers)
 
-    async def head(self) -> _Head:
+    async def head(self) -> AnswerHead:
         """The head of the final answer."""
         while self._reply.head is None:
             if self._failure:

@@ -107,12 +107,14 @@ def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def refusal(error: httpx.TransportError) -> WireError:
-    """What a client is told when the agent could not be called. Only the first two mean that nothing was sent."""
+    """What a client is told when the agent could not be called. Only the first and the third mean that nothing was sent."""
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return errors.upstream_unreachable(sent=False)
         case httpx.TimeoutException():
             return errors.upstream_timeout()
+        case httpx.LocalProtocolError():
+            return errors.invalid("The request cannot be passed on to the agent.", code="invalid_request")
         case _:
             return errors.upstream_unreachable(sent=True)
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from respool.proxy.transport import Transport
-from tests.transport.raw_server import (
+from tests.raw_server import (
     CERTIFICATE,
     Peer,
     Script,
@@ -799,8 +799,8 @@ async def test_an_upstream_that_takes_nothing_is_a_write_timeout() -> None:
         with pytest.raises(httpx.WriteTimeout):
             async with opened(url, "POST", headers=CHUNKS, stream=upload, timeout={"write": 0.05}):
                 pass
+        assert upload.released
         over.set()
-    assert upload.released
 
 
 @on_both_loops
