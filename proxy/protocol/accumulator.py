@@ -5,9 +5,19 @@ other `*.done`, deltas. An item is a dict whose type does not matter, but where 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from respool.proxy.protocol.growing import Growing, Lists, Node, index_in, rendered
 from respool.proxy.protocol.jsons import Json, JsonObject, loads
+from respool.proxy.protocol.texts import (
+    ANNOTATED,
+    DELTAS,
+    DONES,
+    OUTPUT_TEXT,
+    REASONING_TEXT,
+    SUMMARY_TEXT,
+    Text,
+    new_item,
+)
 from respool.store.status import Status
 
 
@@ -22,7 +32,7 @@ class Accumulator:
         self.error: JsonObject | None = None
         self._envelope = envelope
         self._response: JsonObject = {"status": str(Status.IN_PROGRESS), **envelope}
-        self._items: dict[int, _Node | JsonObject] = {}
+        self._items: dict[int, Node | JsonObject] = {}
         self._index_of: dict[str, int] = {}
         self._output: list[Json] | None = None
         self._ended = False
@@ -36,9 +46,9 @@ class Accumulator:
         kind = event.get("type")
         if self._ended or not isinstance(kind, str | None):
             return
-        if (text := _DELTAS.get(kind)) is not None:
+        if (text := DELTAS.get(kind)) is not None:
             self._delta(event, text)
-        elif (text := _DONES.get(kind)) is not None:
+        elif (text := DONES.get(kind)) is not None:
             self._text_done(event, text)
         elif (fold := _FOLDS.get(kind)) is not None:
             fold(self, event)
@@ -48,7 +58,7 @@ class Accumulator:
 
         What is final is shared with other snapshots, not copied: read it, do not write into it.
         """
-        output = self._output if self._output is not None else [_render(self._items[at]) for at in sorted(self._items)]
+        output = self._output if self._output is not None else [rendered(self._items[at]) for at in sorted(self._items)]
         return {**self._response, "output": list(output)}
 
     def close_items(self, status: str) -> None:
@@ -58,7 +68,7 @@ class Accumulator:
         """
         word = "completed" if status == Status.COMPLETED else "incomplete"
         for index, item in self._items.items():
-            if isinstance(item, _Node):
+            if isinstance(item, Node):
                 if _is_under_way(item.fields):
                     item.fields["status"] = word
             elif _is_under_way(item):
@@ -89,7 +99,7 @@ class Accumulator:
             self._index_of.clear()
             for index, item in enumerate(output):
                 if isinstance(item, dict):
-                    self._put(index, item, _Node(dict(item)))
+                    self._put(index, item, Node(dict(item)))
 
     def _end(self, event: JsonObject) -> None:
         response = event.get("response")
@@ -116,15 +126,15 @@ class Accumulator:
 
     # Items.
 
-    def _put(self, index: int, item: JsonObject, value: "_Node | JsonObject") -> None:
+    def _put(self, index: int, item: JsonObject, value: Node | JsonObject) -> None:
         self._items[index] = value
         if isinstance(item_id := item.get("id"), str):
             self._index_of[item_id] = index
 
     def _item_added(self, event: JsonObject) -> None:
-        item, index = event.get("item"), _index(event, "output_index")
+        item, index = event.get("item"), index_in(event, "output_index")
         if isinstance(item, dict):
-            self._put(self._next() if index is None else index, item, _Node(dict(item)))
+            self._put(self._next() if index is None else index, item, Node(dict(item)))
 
     def _item_done(self, event: JsonObject) -> None:
         item = event.get("item")
@@ -142,23 +152,23 @@ class Accumulator:
     def _next(self) -> int:
         return max(self._items, default=-1) + 1
 
-    def _last_open(self, item_type: Json, item_id: Json) -> "_Node | None":
+    def _last_open(self, item_type: Json, item_id: Json) -> Node | None:
         """The last item, if it is open and may be the one that an event means which has no index."""
         item = self._items.get(self._next() - 1)
-        if not isinstance(item, _Node) or item.fields.get("type") != item_type:
+        if not isinstance(item, Node) or item.fields.get("type") != item_type:
             return None
         return item if item_id is None or item.nameless else None
 
     def _named(self, event: JsonObject, item_id: Json) -> int | None:
-        index = _index(event, "output_index")
+        index = index_in(event, "output_index")
         return self._index_of.get(item_id) if index is None and isinstance(item_id, str) else index
 
-    def _existing(self, event: JsonObject) -> "_Node | None":
+    def _existing(self, event: JsonObject) -> Node | None:
         index = self._named(event, event.get("item_id"))
         item = self._items.get(self._next() - 1 if index is None else index)
-        return item if isinstance(item, _Node) else None
+        return item if isinstance(item, Node) else None
 
-    def _open(self, event: JsonObject, item_type: str, text: "_Text | None" = None) -> "_Node | None":
+    def _open(self, event: JsonObject, item_type: str, text: Text | None = None) -> Node | None:
         """The item that an event adds to, made if there is none. None if it is final.
 
         An event that names no item means the last one, if that fits and has not yet got its `text`; else a new one
@@ -168,7 +178,7 @@ class Accumulator:
         index = self._named(event, item_id)
         if index is not None and index in self._items:
             item = self._items[index]
-            return item if isinstance(item, _Node) else None
+            return item if isinstance(item, Node) else None
         if index is None:
             last = self._last_open(item_type, item_id)
             if last is not None and (text is None or not text.has_ended(last, event)):
@@ -176,13 +186,11 @@ class Accumulator:
             index = self._next()
         return self._make(index, item_type, item_id)
 
-    def _make(self, index: int, item_type: str, item_id: Json) -> "_Node":
-        prefix, rest = _MADE[item_type]
+    def _make(self, index: int, item_type: str, item_id: Json) -> Node:
         nameless = not isinstance(item_id, str)
-        if nameless:
-            response_id = str(self._response.get("id", ""))
-            item_id = f"{prefix}_{response_id.partition('_')[2] or response_id}{f'_{index}' if index else ''}"
-        item = _Node({"type": item_type, "id": item_id, **rest, "status": "in_progress"}, nameless)
+        item = Node(new_item(item_type, str(self._response.get("id", "")), index), nameless)
+        if not nameless:
+            item.fields["id"] = item_id
         self._put(index, item.fields, item)
         return item
 
@@ -191,42 +199,42 @@ class Accumulator:
     def _content_part(self, event: JsonObject) -> None:
         part = event.get("part")
         is_reasoning = isinstance(part, dict) and part.get("type") == "reasoning_text"
-        self._part(event, part, _REASONING_TEXT if is_reasoning else _OUTPUT_TEXT)
+        self._part(event, part, REASONING_TEXT if is_reasoning else OUTPUT_TEXT)
 
     def _summary_part(self, event: JsonObject) -> None:
-        self._part(event, event.get("part"), _SUMMARY_TEXT)
+        self._part(event, event.get("part"), SUMMARY_TEXT)
 
-    def _part(self, event: JsonObject, part: Json, text: "_Text") -> None:
+    def _part(self, event: JsonObject, part: Json, text: Text) -> None:
         final = event["type"].endswith(".done")
         if isinstance(part, dict) and (item := self._open(event, text.item_type, None if final else text)) is not None:
-            item.members(text.within)[_index(event, text.index) or 0] = part if final else _Node(dict(part))
+            item.members(text.within)[index_in(event, text.index) or 0] = part if final else Node(dict(part))
 
-    def _delta(self, event: JsonObject, text: "_Text") -> None:
+    def _delta(self, event: JsonObject, text: Text) -> None:
         delta = event.get("delta")
         if isinstance(delta, str) and (node := self._node(event, text)) is not None:
             node.growing(text.key).add(delta)
             if isinstance(logprobs := event.get("logprobs"), list) and logprobs:
                 node.extend("logprobs", logprobs)
 
-    def _text_done(self, event: JsonObject, text: "_Text") -> None:
+    def _text_done(self, event: JsonObject, text: Text) -> None:
         whole = event.get(text.whole)
         if isinstance(whole, str) and (node := self._node(event, text)) is not None:
-            node.fields[text.key] = _Growing([whole], final=True)
+            node.fields[text.key] = Growing([whole], final=True)
             if isinstance(logprobs := event.get("logprobs"), list) and logprobs:
                 node.fields["logprobs"] = logprobs
 
-    def _node(self, event: JsonObject, text: "_Text") -> "_Node | None":
+    def _node(self, event: JsonObject, text: Text) -> Node | None:
         item = self._open(event, text.item_type, text)
         if item is None or text.part is None:
             return item
-        return item.member(text.within, _index(event, text.index) or 0, text.part)
+        return item.member(text.within, index_in(event, text.index) or 0, text.part)
 
     def _annotation(self, event: JsonObject) -> None:
         item = self._existing(event)
         if item is not None and isinstance(annotation := event.get("annotation"), dict):
-            part = item.member("content", _index(event, "content_index") or 0, _ANNOTATED)
+            part = item.member("content", index_in(event, "content_index") or 0, ANNOTATED)
             if part is not None:
-                annotations, index = part.members("annotations"), _index(event, "annotation_index")
+                annotations, index = part.members("annotations"), index_in(event, "annotation_index")
                 annotations[max(annotations, default=-1) + 1 if index is None else index] = annotation
 
     # Calls of a shell.
@@ -235,133 +243,19 @@ class Accumulator:
         item, word = self._existing(event), event["type"].rpartition(".")[2]
         command = event.get("delta" if word == "delta" else "command")
         if item is not None and isinstance(command, str):
-            commands, index = item.child("action").members("commands"), _index(event, "command_index") or 0
+            commands, index = item.child("action").members("commands"), index_in(event, "command_index") or 0
             if word == "delta":
                 commands.growing(index).add(command)
             else:
-                commands[index] = _Growing([command], final=word == "done")
+                commands[index] = Growing([command], final=word == "done")
 
     def _command_output(self, event: JsonObject) -> None:
         item = self._existing(event)
         if item is not None and isinstance(output := event.get("output"), list):
             outputs = item.fields.get("output")
-            if not isinstance(outputs, _Lists):
-                outputs = item.fields["output"] = _Lists()
-            outputs[_index(event, "command_index") or 0] = output
-
-
-class _Open:
-    """A part of the object that later events may still change."""
-
-    def render(self) -> Json:
-        raise NotImplementedError
-
-
-@dataclass(slots=True)
-class _Growing(_Open):
-    """A text, kept in parts, because adding to a string that a dict holds copies it each time."""
-
-    parts: list[str]
-    final: bool = False
-
-    def add(self, delta: str) -> None:
-        if not self.final:
-            self.parts.append(delta)
-
-    def render(self) -> str:
-        if len(self.parts) != 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0]
-
-
-class _Members(dict[int, Json], _Open):
-    """A list, by index: events come with indices that may leave gaps, and the list has none."""
-
-    def growing(self, index: int) -> _Growing:
-        text = self.setdefault(index, _Growing([]))
-        if not isinstance(text, _Growing):
-            text = self[index] = _Growing([text] if isinstance(text, str) else [])
-        return text
-
-    def render(self) -> list[Json]:
-        return [_render(self[at]) for at in sorted(self)]
-
-
-class _Lists(_Members):
-    """A list made of lists, by index."""
-
-    def render(self) -> list[Json]:
-        return [element for at in sorted(self) for element in self[at]]
-
-
-@dataclass(slots=True)
-class _Node(_Open):
-    """An item or a part that is not final, its lists and texts taken apart where an event has touched them.
-
-    `nameless` is an item that was made for deltas that named none.
-    """
-
-    fields: JsonObject
-    nameless: bool = False
-
-    def render(self) -> JsonObject:
-        return {key: _render(value) for key, value in self.fields.items()}
-
-    def growing(self, name: str) -> _Growing:
-        text = self.fields.get(name)
-        if not isinstance(text, _Growing):
-            text = self.fields[name] = _Growing([text] if isinstance(text, str) else [])
-        return text
-
-    def child(self, name: str) -> "_Node":
-        node = self.fields.get(name)
-        if not isinstance(node, _Node):
-            node = self.fields[name] = _Node(dict(node) if isinstance(node, dict) else {})
-        return node
-
-    def members(self, name: str) -> _Members:
-        members = self.fields.get(name)
-        if not isinstance(members, _Members):
-            elements = members if isinstance(members, list) else []
-            members = self.fields[name] = _Members(enumerate(map(_opened, elements)))
-        return members
-
-    def member(self, name: str, index: int, default: JsonObject) -> "_Node | None":
-        """The part at an index, made if there is none. None if it is final."""
-        members = self.members(name)
-        if index not in members:
-            members[index] = _Node(dict(default))
-        node = members[index]
-        return node if isinstance(node, _Node) else None
-
-    def extend(self, name: str, elements: list[Json]) -> None:
-        members = self.members(name)
-        members.update(enumerate(elements, len(members)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Where the deltas of one kind go: to `key` of the item, or of the part at `index` of the list `within` it.
-
-    `whole` is the key of the text in the event that ends it.
-    """
-
-    item_type: str
-    key: str
-    whole: str
-    within: str = ""
-    index: str = ""
-    part: JsonObject | None = None
-
-    def has_ended(self, item: _Node, event: JsonObject) -> bool:
-        node: Json = item
-        if self.within:
-            members = item.fields.get(self.within)
-            node = members.get(_index(event, self.index) or 0) if isinstance(members, _Members) else None
-        if isinstance(node, _Node):
-            text = node.fields.get(self.key)
-            return isinstance(text, _Growing) and text.final
-        return node is not None
+            if not isinstance(outputs, Lists):
+                outputs = item.fields["output"] = Lists()
+            outputs[index_in(event, "command_index") or 0] = output
 
 
 def _parse(data: bytes) -> JsonObject:
@@ -372,52 +266,9 @@ def _parse(data: bytes) -> JsonObject:
     return event if isinstance(event, dict) else {}
 
 
-def _index(event: JsonObject, key: str) -> int | None:
-    index = event.get(key)
-    return index if type(index) is int and index >= 0 else None
-
-
-def _opened(value: Json) -> Json:
-    return _Node(dict(value)) if isinstance(value, dict) else value
-
-
-def _render(value: Json) -> Json:
-    return value.render() if isinstance(value, _Open) else value
-
-
 def _is_under_way(item: JsonObject) -> bool:
     return item.get("status") in ("in_progress", "searching", "interpreting", "generating", "calling")
 
-
-_ANNOTATED: JsonObject = {"type": "output_text", "text": "", "annotations": []}
-
-# Per type of item: the prefix of its id, and what it has beside type, id and status.
-_MADE: dict[str, tuple[str, JsonObject]] = {
-    "message": ("msg", {"role": "assistant", "content": []}),
-    "reasoning": ("rs", {"summary": []}),
-    "function_call": ("fc", {"call_id": "", "name": "", "arguments": ""}),
-    "mcp_call": ("mcp", {"server_label": "", "name": "", "arguments": ""}),
-    "custom_tool_call": ("ctc", {"call_id": "", "name": "", "input": ""}),
-    "code_interpreter_call": ("ci", {"container_id": "", "code": "", "outputs": None}),
-}
-
-_OUTPUT_TEXT = _Text("message", "text", "text", "content", "content_index", _ANNOTATED)
-_REFUSAL = _Text("message", "refusal", "refusal", "content", "content_index", {"type": "refusal", "refusal": ""})
-_REASONING_TEXT = _Text("reasoning", "text", "text", "content", "content_index", {"type": "reasoning_text", "text": ""})
-_SUMMARY_TEXT = _Text("reasoning", "text", "text", "summary", "summary_index", {"type": "summary_text", "text": ""})
-
-_TEXTS = {
-    "output_text": _OUTPUT_TEXT,
-    "refusal": _REFUSAL,
-    "reasoning_text": _REASONING_TEXT,
-    "reasoning_summary_text": _SUMMARY_TEXT,
-    "function_call_arguments": _Text("function_call", "arguments", "arguments"),
-    "mcp_call_arguments": _Text("mcp_call", "arguments", "arguments"),
-    "custom_tool_call_input": _Text("custom_tool_call", "input", "input"),
-    "code_interpreter_call_code": _Text("code_interpreter_call", "code", "code"),
-}
-_DELTAS: dict[str | None, _Text] = {f"response.{name}.delta": text for name, text in _TEXTS.items()}
-_DONES: dict[str | None, _Text] = {f"response.{name}.done": text for name, text in _TEXTS.items()}
 
 _STATUS_WORDS = {
     "code_interpreter_call": ("in_progress", "interpreting", "completed"),

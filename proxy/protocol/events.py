@@ -84,27 +84,41 @@ class Envelope:
 def renumber(name: bytes, data: bytes, seq: int) -> bytes:
     """`data` with `type` and `sequence_number` at its top level; untouched if they are there and right.
 
-    Finds the number without parsing where agents usually put it. Raises BadEvent if `data` is no JSON object.
+    Raises BadEvent if `data` is no JSON object.
     """
-    at = _NUMBER_FIRST.match(data)
-    if at is not None:
-        if at[1] == name or (at[1] is None and data.endswith(_type_last(name))):
-            return data if at[2] == b"%d" % seq else b"%b%d%b" % (data[: at.start(2)], seq, data[at.end(2) :])
-    else:
-        at = _NUMBER_LAST.search(data, max(0, len(data) - _LAST_BYTES))
-        if at is not None and (at[2] == name or (at[2] is None and data.startswith(_type_first(name)))):
-            return data if at[1] == b"%d" % seq else b"%b%d%b" % (data[: at.start(1)], seq, data[at.end(1) :])
-        if at is None and b'"sequence_number"' not in data and data.endswith(_type_last(name)) and data[:1] == b"{":
-            return b'{"sequence_number":%d,%b' % (seq, data[1:])
+    quick = renumber_unparsed(name, data, seq)
+    if quick is not None:
+        return quick
     try:
-        return splice.edit(data, put={"type": b'"%b"' % name, "sequence_number": b"%d" % seq})
+        return splice.edit(data, put={"type": dumps(name.decode("utf-8", "replace")), "sequence_number": b"%d" % seq})
     except ValueError as error:
         raise BadEvent from error
 
 
+def renumber_unparsed(name: bytes, data: bytes, seq: int) -> bytes | None:
+    """`renumber` where the type is `name` and both stand where agents usually put them, else None.
+
+    Looks at the first members and the last ones only: whether `data` is JSON between them is not its business.
+    """
+    at = _NUMBER_FIRST.match(data)
+    if at is not None:
+        if data.endswith(b"}") if at[1] == name else at[1] is None and data.endswith(_type_last(name)):
+            return data if at[2] == b"%d" % seq else b"%b%d%b" % (data[: at.start(2)], seq, data[at.end(2) :])
+        return None
+    at = _NUMBER_LAST.search(data, max(0, len(data) - _LAST_BYTES))
+    if at is not None:
+        if at[2] == name or (at[2] is None and data.startswith(_type_first(name))):
+            return data if at[1] == b"%d" % seq else b"%b%d%b" % (data[: at.start(1)], seq, data[at.end(1) :])
+        return None
+    if b'"sequence_number"' not in data and data.endswith(_type_last(name)) and data[:1] == b"{":
+        return b'{"sequence_number":%d,%b' % (seq, data[1:])
+    return None
+
+
 @lru_cache(maxsize=256)
 def _type_last(name: bytes) -> tuple[bytes, ...]:
-    return b'"type": "%b"}' % name, b'"type":"%b"}' % name
+    # The comma makes it a key: without it, it could be the end of a longer one that has a quotation mark in it.
+    return b', "type": "%b"}' % name, b',"type":"%b"}' % name
 
 
 @lru_cache(maxsize=256)
@@ -134,8 +148,9 @@ def stamp_response(data: bytes, parsed: JsonObject, envelope: Envelope, put: Map
         return splice.edit(data, put={"response": dumps({"output": [], **envelope.fields, **forced})})
     if "response_id" in response:
         forced["response_id"] = envelope.id
-    if envelope.hidden_metadata and isinstance(response.get("metadata"), dict):
-        forced["metadata"] = {k: v for k, v in response["metadata"].items() if k != envelope.hidden_metadata}
+    metadata, hidden = response.get("metadata"), envelope.hidden_metadata
+    if hidden is not None and isinstance(metadata, dict) and hidden in metadata:
+        forced["metadata"] = {key: value for key, value in metadata.items() if key != hidden}
     at = _member(data, "response")
     text = splice.edit(
         data[at.start : at.end],
@@ -176,7 +191,7 @@ def _stamp(text: bytes, item: Json, envelope: Envelope) -> bytes:
 
 def _member(text: bytes, key: str) -> splice.Span:
     """Where the value of the last member `key` stands, which is the one that parsers take."""
-    return next(m.value for m in reversed(splice.members(text)) if m.key == key.encode())
+    return next(m.value for m in reversed(splice.members(text)) if m.key == key)
 
 
 def response_of(data: bytes) -> bytes:
@@ -187,7 +202,7 @@ def response_of(data: bytes) -> bytes:
 
 def rename(data: bytes, name: bytes) -> bytes:
     """The same event under another name."""
-    return splice.edit(data, put={"type": b'"%b"' % name})
+    return splice.edit(data, put={"type": dumps(name.decode())})
 
 
 def lifecycle(name: bytes, response: JsonObject, seq: int) -> bytes:

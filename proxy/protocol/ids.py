@@ -39,6 +39,9 @@ def _letters(entropy: bytes) -> str:
 def partition_of(any_id: str | None) -> str | None:
     """The partition in an id of our shape (a response's or a conversation's), else None."""
     _, _, body = (any_id or "").partition("_")
+    # Clients choose the ids of conversations; what is minted from them stands in paths and headers.
+    if not (body.isascii() and body.isalnum()):
+        return None
     if len(body) == _LENGTHS[0]:
         return body[:_PARTITION]
     return body[-_OLD_PARTITION:] + "00" if len(body) == _LENGTHS[1] else None

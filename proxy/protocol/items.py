@@ -32,7 +32,7 @@ def input_items(response_id: str, given: Json) -> list[JsonObject]:
 def _item(response_id: str, index: int, item: JsonObject) -> JsonObject:
     kind = item.get("type") or ("message" if "role" in item else "item")
     full: JsonObject = {**item, "type": kind}
-    if not isinstance(item.get("id"), str) or not item["id"]:
+    if not _has_id(item):
         full["id"] = derive(_PREFIX.get(str(kind), "item"), response_id, "input", index)
     if kind == "message":
         full.setdefault("status", "completed")
@@ -43,13 +43,17 @@ def _item(response_id: str, index: int, item: JsonObject) -> JsonObject:
     return full
 
 
+def _has_id(item: JsonObject) -> bool:
+    return isinstance(item.get("id"), str) and bool(item["id"])
+
+
 def chain(turns: Sequence[tuple[str, Sequence[JsonObject]]]) -> list[JsonObject]:
     """The items of all `turns` (response id, its items), oldest first, no id twice: paging goes by ids."""
     seen: set[str] = set()
     items: list[JsonObject] = []
     for response_id, of_turn in turns:
         for index, item in enumerate(of_turn):
-            if not isinstance(item.get("id"), str) or item["id"] in seen:
+            if not _has_id(item) or item["id"] in seen:
                 prefix = _PREFIX.get(str(item.get("type")), "item")
                 item = {**item, "id": derive(prefix, response_id, "turn", index)}
             seen.add(item["id"])

@@ -1,22 +1,25 @@
 """The outgoing stream of one run: the agent's messages in, numbered and well-formed frames out.
 
-Adds what a bare or broken stream lacks of the lifecycle (created, in_progress, the end), numbers from 0 by 1, lays the
-envelope over every response object, and knows how a stream without a terminal event is to be judged.
+Adds what a bare or broken stream lacks (created, in_progress, items and parts around text, the end), numbers from 0 by
+1, lays the envelope over every response object, and knows how a stream without a terminal event is to be judged.
 Source: CONTRACT sections 3 and 8.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from respool.proxy.protocol import events
+from respool.proxy.protocol import events, splice
 from respool.proxy.protocol.events import Envelope
-from respool.proxy.protocol.jsons import Json, JsonObject
+from respool.proxy.protocol.jsons import Json, JsonObject, dumps
 from respool.proxy.protocol.sse import Message, encode
+from respool.proxy.protocol.structure import Made, Structure
 from respool.store.status import Status
 
 Mark = tuple[int, bool, bool, bool]
 
 _STRUCTURED = events.LIFECYCLE | events.STRUCTURE | {events.ERROR, b""}
+# What a response object tells as we know it, not as the agent does.
+_OURS = (*Envelope.FORCED, "response_id", "status", "error", "completed_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ class Sequencer:
         self._said = False
         self._done_marker = False
         self._merged: JsonObject | None = None
-        self._opened: set[tuple[Json, ...]] = set()
+        self._whole = False
+        self._structure = Structure(envelope.id)
         self._terminal: tuple[bytes, bytes, JsonObject] | None = None
 
     @classmethod
@@ -101,12 +105,8 @@ class Sequencer:
             for name, data in messages:
                 if self._terminal is not None:
                     break
-                if self._flowing and name not in _STRUCTURED and data[:1] == b"{":
-                    frames.append(encode(name, events.renumber(name, data, self.seq)))
-                    self.seq += 1
-                    self._said = True
-                else:
-                    self._take_structured(name, data, frames)
+                if not self._take_unparsed(name, data, frames):
+                    self._take_parsed(name, data, frames)
         except events.BadEvent:
             self.bad = True
         return frames
@@ -116,26 +116,41 @@ class Sequencer:
         return self.seq, self.began, self._queued, self._flowing
 
     def rewind(self, mark: Mark) -> None:
-        """Take back the frames made since `mark`."""
+        """Take back the frames made since `mark`; nothing but an end follows."""
         self.seq, self.began, self._queued, self._flowing = mark
+        self._structure.forget()
 
     def begin(self, *, queued: bool = False) -> list[bytes]:
         """Our own `response.created`, for a client that must not wait for the agent; and `response.queued`."""
         frames: list[bytes] = []
-        self._create(frames)
+        self._create(frames, Status.QUEUED if queued else Status.IN_PROGRESS)
         if queued and not self._queued:
             self._queued = True
             self._tell(events.QUEUED, Status.QUEUED, frames)
         return frames
 
-    def _take_structured(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
-        if data.strip() == b"[DONE]":
-            self._done_marker = True
+    def _take_unparsed(self, name: bytes, data: bytes, frames: list[bytes]) -> bool:
+        """Pass an event on that needs no more than its number; False if it must be looked into."""
+        if not self._flowing or name in _STRUCTURED or not self._structure.passes(name):
+            return False
+        renumbered = events.renumber_unparsed(name, data, self.seq)
+        if renumbered is None:
+            return False
+        frames.append(encode(name, renumbered))
+        self.seq += 1
+        self._said = True
+        return True
+
+    def _take_parsed(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
+        words = data.strip()
+        if not words or words == b"[DONE]":
+            self._done_marker |= bool(words)
             return
         parsed = events.parse(data)
         kind = parsed.get("type")
-        if isinstance(kind, str):
-            name = kind.encode("utf-8", "replace")
+        if isinstance(kind, str) and kind:
+            # On the wire it is a line of its own.
+            name = b" ".join(kind.encode("utf-8", "replace").splitlines())
         elif not name and parsed.get("error"):
             name = events.ERROR
         if name in events.LIFECYCLE:
@@ -146,8 +161,20 @@ class Sequencer:
         elif name:
             self._flow(frames)
             self._said = True
-            self._track(name, parsed)
-            self._emit(name, events.stamp_item(data, parsed, self.envelope), frames)
+            self._place(name, data, parsed, frames)
+
+    def _place(self, name: bytes, data: bytes, parsed: JsonObject, frames: list[bytes]) -> None:
+        """Pass an event on inside the item and the part that it needs."""
+        made, put = self._structure.place(name, parsed)
+        self._tell_made(made, frames)
+        if put:
+            data = splice.edit(data, put={key: dumps(value) for key, value in put.items()})
+        self._emit(name, events.stamp_item(data, {**parsed, **put}, self.envelope), frames)
+
+    def _tell_made(self, made: Iterable[Made], frames: list[bytes]) -> None:
+        for name, fields in made:
+            data = dumps({"type": name.decode(), "sequence_number": self.seq, **fields})
+            self._emit(name, events.stamp_item(data, fields, self.envelope), frames)
 
     def _take_lifecycle(self, name: bytes, data: bytes, parsed: JsonObject, frames: list[bytes]) -> None:
         response = parsed.get("response")
@@ -156,11 +183,12 @@ class Sequencer:
             self.agent_id = response["id"]
         if name in events.TERMINAL:
             self._flow(frames)
+            self._tell_made(self._structure.close(completed=name == events.COMPLETED), frames)
             self._terminal = (name, data, parsed)
         elif name == events.QUEUED:
             if not self._queued and not self._flowing:
                 self._queued = True
-                self._create(frames)
+                self._create(frames, Status.QUEUED)
                 self._pass_on(name, data, parsed, frames)
         elif name == events.CREATED and not self.began:
             self.began = True
@@ -176,7 +204,7 @@ class Sequencer:
     def _is_merged(self, response: JsonObject) -> bool:
         """Whether an `in_progress` says nothing beyond the `created` that was already told as `in_progress`."""
         told, self._merged = self._merged, None
-        return told is not None and {**told, "status": None} == {**response, "status": None}
+        return told is not None and _theirs(told) == _theirs(response)
 
     def _take_error(self, parsed: JsonObject, frames: list[bytes]) -> None:
         self.error = failure_of(parsed) or NO_REASON
@@ -186,22 +214,10 @@ class Sequencer:
             param = param if isinstance(param, str) and param else None
             self._emit(events.ERROR, events.error_event(self.error.code, self.error.message, param, self.seq), frames)
 
-    def _track(self, name: bytes, parsed: JsonObject) -> None:
-        """Remember which items and parts are open: an end without a terminal event is judged by it."""
-        item, part = parsed.get("output_index"), parsed.get("content_index")
-        if name == events.ITEM_ADDED:
-            self._opened.add((item,))
-        elif name == events.PART_ADDED:
-            self._opened.add((item, part))
-        elif name == events.PART_DONE:
-            self._opened.discard((item, part))
-        elif name == events.ITEM_DONE:
-            self._opened = {open_ for open_ in self._opened if open_[0] != item}
-
-    def _create(self, frames: list[bytes]) -> None:
+    def _create(self, frames: list[bytes], status: Status = Status.IN_PROGRESS) -> None:
         if not self.began:
             self.began = True
-            self._tell(events.CREATED, Status.IN_PROGRESS, frames)
+            self._tell(events.CREATED, status, frames)
 
     def _flow(self, frames: list[bytes]) -> None:
         """See to it that everything that precedes the output has been told."""
@@ -214,8 +230,13 @@ class Sequencer:
         self._emit(name, events.lifecycle(name, self.envelope.snapshot(status), self.seq), frames)
 
     def _pass_on(self, name: bytes, data: bytes, parsed: JsonObject, frames: list[bytes]) -> None:
-        status: Json = str(events.status_of(name))
-        self._emit(name, events.stamp_response(data, parsed, self.envelope, {"status": status, "error": None}), frames)
+        response = parsed.get("response")
+        response = response if isinstance(response, dict) else {}
+        queued = name == events.CREATED and response.get("status") == Status.QUEUED
+        put: JsonObject = {"status": "queued" if queued else str(events.status_of(name)), "error": None}
+        if response.get("completed_at") is not None:
+            put["completed_at"] = None
+        self._emit(name, events.stamp_response(data, parsed, self.envelope, put), frames)
 
     def _emit(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
         frames.append(encode(name, events.renumber(name, data, self.seq)))
@@ -258,15 +279,15 @@ class Sequencer:
 
     def verdict(self, *, clean: bool) -> tuple[Status, Failure | None]:
         """How a stream is judged that ended without a terminal event; `clean` if the transfer ended by its framing."""
-        whole = (clean or (self._done_marker and self._said)) if self._bare else (clean and not self._opened)
-        if self.error is not None or not whole:
-            return Status.FAILED, self.error or NO_END
-        return Status.COMPLETED, None
+        said_all = clean or (self._done_marker and self._said)
+        self._whole = self.error is None and (said_all if self._bare else clean and self._structure.is_closed)
+        return (Status.COMPLETED, None) if self._whole else (Status.FAILED, self.error or NO_END)
 
     def preface(self) -> list[bytes]:
-        """Whatever must have been told before an end of ours: created and in_progress, as far as they are missing."""
+        """Whatever must have been told before an end of ours: created and in_progress, the end of an item of ours."""
         frames: list[bytes] = []
         self._flow(frames)
+        self._tell_made(self._structure.close(completed=self._whole), frames)
         return frames
 
     def end(self, snapshot: JsonObject, status: Status, error: Failure | None, now: int) -> Ending:
@@ -280,3 +301,8 @@ class Sequencer:
         data = events.lifecycle(name, response, self.seq)
         self.seq += 1
         return Ending(encode(name, data), status, events.response_of(data))
+
+
+def _theirs(response: JsonObject) -> JsonObject:
+    """What only the agent can say about a response."""
+    return {key: value for key, value in response.items() if key not in _OURS}

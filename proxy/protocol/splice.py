@@ -4,11 +4,14 @@ Only the structure is scanned; strings are skipped over whole. The text is taken
 torn raises ValueError, but it is no validator.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL)
+# The last of the alternatives is a string that does not end.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++|"', re.DOTALL)
+_NO_VALUE = frozenset({b"}", b"]", b",", b":", b'"'})
 
 
 class Span(NamedTuple):
@@ -19,28 +22,40 @@ class Span(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A member of an object: its key as raw JSON (without quotes), where it begins, and where its value stands."""
+    """A member of an object: its key, where it begins, and where its value stands."""
 
-    key: bytes
+    key: str
     at: int
     value: Span
 
 
 def members(text: bytes, start: int = 0) -> list[Member]:
     """The members of the object that begins at or after `start`. Raises ValueError if there is none, or it is torn."""
+    return _members(text, start)[0]
+
+
+def _members(text: bytes, start: int) -> tuple[list[Member], int]:
+    """The members, and where the object's last brace is."""
     tokens = _TOKEN.finditer(text, start)
     if _next(tokens).group() != b"{":
         raise ValueError("not a JSON object")
     found: list[Member] = []
     for token in tokens:
-        if token.group() == b"}":
-            return found
-        if token.group() == b",":
+        key = token.group()
+        if key == b"}":
+            return found, token.start()
+        if key == b",":
             continue
-        if text[token.start()] != 0x22 or _next(tokens).group() != b":":
+        if len(key) < 2 or key[0] != 0x22 or _next(tokens).group() != b":":
             raise ValueError("torn JSON object")
-        found.append(Member(token.group()[1:-1], token.start(), _value(tokens)))
+        found.append(Member(_key(key), token.start(), _value(_next(tokens), tokens)))
     raise ValueError("torn JSON object")
+
+
+def _key(quoted: bytes) -> str:
+    if b"\\" in quoted:
+        return str(json.loads(quoted))
+    return quoted[1:-1].decode("utf-8", "replace")
 
 
 def elements(text: bytes, start: int = 0) -> list[Span]:
@@ -53,7 +68,7 @@ def elements(text: bytes, start: int = 0) -> list[Span]:
         if token.group() == b"]":
             return found
         if token.group() != b",":
-            found.append(Span(token.start(), _end(token, tokens)))
+            found.append(_value(token, tokens))
     raise ValueError("torn JSON array")
 
 
@@ -66,16 +81,18 @@ def edit(
 ) -> bytes:
     """The object `text` with members set (`put`), added where absent (`default`) and removed (`drop`).
 
-    Values are raw JSON. Keys are plain ASCII without escapes. Of a repeated key the last one counts, as in every common
-    parser, so all the others are removed when it is touched. Raises ValueError if `text` is not an object.
+    Values are raw JSON; the keys that are added are plain ASCII. Of a repeated key the last one counts, as in every
+    common parser, so all the others are removed when it is touched. Raises ValueError if `text` is not one object.
     """
     put = put or {}
-    found = members(text)
-    last = {member.key.decode("utf-8", "replace"): member for member in found}
+    found, close = _members(text, 0)
+    if text[close + 1 :].strip():
+        raise ValueError("more than a JSON object")
+    last = {member.key: member for member in found}
     changes: list[tuple[int, int, bytes]] = []
     kept = 0
     for index, member in enumerate(found):
-        key = member.key.decode("utf-8", "replace")
+        key = member.key
         if key in drop or (key in put and last[key] is not member):
             changes.append((*_with_comma(found, index, kept > 0), b""))
             continue
@@ -88,7 +105,6 @@ def edit(
     }
     if added:
         tail = b",".join(b'"%b":%b' % (key.encode(), value) for key, value in added.items())
-        close = text.rindex(b"}")
         changes.append((close, close, b"," + tail if kept else tail))
     return _apply(text, changes)
 
@@ -125,8 +141,9 @@ def _next(tokens: Iterator[re.Match[bytes]]) -> re.Match[bytes]:
     return token
 
 
-def _value(tokens: Iterator[re.Match[bytes]]) -> Span:
-    first = _next(tokens)
+def _value(first: re.Match[bytes], tokens: Iterator[re.Match[bytes]]) -> Span:
+    if first.group() in _NO_VALUE:
+        raise ValueError("torn JSON value")
     return Span(first.start(), _end(first, tokens))
 
 
@@ -143,4 +160,6 @@ def _end(first: re.Match[bytes], tokens: Iterator[re.Match[bytes]]) -> int:
             depth -= 1
             if not depth:
                 return token.end()
+        elif char == b'"':
+            break
     raise ValueError("torn JSON value")

@@ -14,7 +14,7 @@ _TEXT_OF_PART = {"output_text": ("response.output_text", "text"), "refusal": ("r
 
 def is_response(value: JsonObject) -> bool:
     """Whether a 200 JSON answer is a response object, and not an error that an agent sends with status 200."""
-    return value.get("object") == "response" or "output" in value
+    return value.get("object") == "response" or isinstance(value.get("output"), list)
 
 
 def unfold(response: JsonObject) -> Iterator[Message]:
