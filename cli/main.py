@@ -12,6 +12,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Its tables cut long names off where a terminal is narrow, and its markup swallows [env: ...].
+    rich_markup_mode=None,
 )
 
 

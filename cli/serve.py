@@ -53,7 +53,9 @@ def add_serve(app: typer.Typer) -> None:
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     default = field.default
-    shown = "" if default in (None, PydanticUndefined) else ",".join(default) if isinstance(default, tuple) else default
+    shown = (
+        "" if default in (None, PydanticUndefined) else ", ".join(default) if isinstance(default, tuple) else default
+    )
     words = f"{field.description} [env: RESPOOL_{name.upper()}]" + (f" [default: {shown}]" if shown != "" else "")
     option = typer.Option(None, f"--{name.replace('_', '-')}", help=words, show_default=False, metavar=_metavar(field))
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str | None)
@@ -105,7 +107,7 @@ def _listener(address: str) -> socket.socket:
     try:
         return bind(*host_and_port(address))
     except OSError as error:
-        _leave(_NO_ADDRESS, f"cannot listen on {address}: {os.strerror(error.errno or 0)}")
+        _leave(_NO_ADDRESS, f"cannot listen on {address}: {error.strerror or error}")
 
 
 async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:

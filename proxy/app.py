@@ -64,15 +64,17 @@ class App:
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw_path = scope["raw_path"].partition(b"?")[0]
-        route = self._prefixes.match(scope["method"], raw_path)
+        reply = Reply(scope, receive, send, self._settings.write_timeout_seconds)
+        request_id = request_id_of(scope["headers"])
+        unclear = _unclear(scope)
+        if unclear is not None:
+            await reply.error(unclear, request_id)
+            return
+        route = self._prefixes.match(scope["method"], scope["raw_path"].partition(b"?")[0])
         is_admin = bool(scope.get("state", {}).get("admin"))
         if route is not None and (not is_admin or route.is_own):
             await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
-            return
-        reply = Reply(scope, receive, send, self._settings.write_timeout_seconds)
-        request_id = request_id_of(scope["headers"])
-        if is_admin:
+        elif is_admin:
             await reply.error(_no_route(), request_id)
         else:
             await forward(self._upstream, scope, receive, reply, request_id)
@@ -119,6 +121,18 @@ class App:
             case _:
                 log.error("request_failed", exc_info=error)
                 return errors.server_error()
+
+
+def _unclear(scope: Scope) -> WireError | None:
+    """The refusal of a request of which the agent could think differently where it ends or where it goes."""
+    names = {name.lower() for name, _ in scope["headers"]}
+    if b"content-length" in names and b"transfer-encoding" in names:
+        words = "A request has a content-length or a transfer-encoding, not both."
+    elif scope["method"] == "CONNECT" or not scope["raw_path"].startswith(b"/"):
+        words = "The target of a request here is a path."
+    else:
+        return None
+    return WireError(400, words, code="bad_request", headers={"connection": "close"})
 
 
 def _no_route() -> WireError:

@@ -35,7 +35,11 @@ def _plain(frame: bytes) -> bytes:
     if b'"obfuscation"' not in frame:
         return frame
     name, data = split(frame)
-    return encode(name, splice.edit(data, drop=("obfuscation",)))
+    try:
+        return encode(name, splice.edit(data, drop=("obfuscation",)))
+    except ValueError:
+        # A delta is not parsed on its way into the log: what is no JSON is shown as it came.
+        return frame
 
 
 async def stream(
@@ -64,6 +68,9 @@ async def stream(
     except StopAsyncIteration:
         await reply.end()
     except NotFound:
+        if run is not None:
+            # The log forgets a refused run a moment before the run knows that it is refused.
+            await run.ended.wait()
         if run is None or run.refusal is None:
             reply.cut()
             return

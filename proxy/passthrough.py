@@ -1,6 +1,8 @@
 """Everything that is not ours: streamed both ways, untouched but for the hop-by-hop headers."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx
 
@@ -11,17 +13,27 @@ from respool.proxy.upstream import Upstream
 
 async def forward(upstream: Upstream, scope: Scope, receive: Receive, reply: Reply, request_id: str) -> None:
     """Send the request on and its answer back. The answer's headers are the agent's own, to the byte."""
+    uploaded = asyncio.Event()
+    body = _upload(receive, uploaded) if _has_body(scope) else None
+    if body is None:
+        uploaded.set()
+    with suppress(ClientGone):
+        # In mid-body the upload itself notices that the client left: only one can take what comes from it.
+        async with reply.watching(uploaded.wait):
+            await _exchange(upstream, scope, body, reply, request_id)
+
+
+async def _exchange(
+    upstream: Upstream, scope: Scope, body: AsyncIterator[bytes] | None, reply: Reply, request_id: str
+) -> None:
     query = scope["query_string"]
     target = scope["raw_path"] + (b"?" + query if query else b"")
-    body = _upload(receive) if _has_body(scope) else None
     try:
-        response = await upstream.forward(scope["method"], target, scope["headers"], body)
+        response = await reply.listen(lambda: upstream.forward(scope["method"], target, scope["headers"], body))
     except httpx.TransportError as error:
         return await reply.error(agent.refusal(error), request_id)
     try:
-        await _hand_back(response, reply, is_watched=body is None)
-    except ClientGone:
-        return None
+        await _hand_back(response, reply)
     finally:
         await response.aclose()
     return None
@@ -31,7 +43,7 @@ def _has_body(scope: Scope) -> bool:
     return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
-async def _upload(receive: Receive) -> AsyncIterator[bytes]:
+async def _upload(receive: Receive, uploaded: asyncio.Event) -> AsyncIterator[bytes]:
     """The request body as it arrives: asking for the next piece only when the agent took the last is back-pressure."""
     while True:
         message = await receive()
@@ -41,19 +53,12 @@ async def _upload(receive: Receive) -> AsyncIterator[bytes]:
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body", False):
+            uploaded.set()
             return
 
 
-async def _hand_back(response: httpx.Response, reply: Reply, *, is_watched: bool) -> None:
+async def _hand_back(response: httpx.Response, reply: Reply) -> None:
     headers = [(name.lower(), value) for name, value in agent.end_to_end(response.headers.raw)]
-    if is_watched:
-        async with reply.watching():
-            await _copy(response, reply, headers)
-    else:
-        await _copy(response, reply, headers)
-
-
-async def _copy(response: httpx.Response, reply: Reply, headers: list[tuple[bytes, bytes]]) -> None:
     await reply.start(response.status_code, headers)
     pieces = agent.pieces(response)
     try:

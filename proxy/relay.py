@@ -194,7 +194,7 @@ class Relay:
                 whole = response.extensions.get("framed", True) and not decoder.pending
                 raise self._judged(clean=whole) from None
             except httpx.TransportError as error:
-                raise _failed(agent.failure(error)) from error
+                raise _failed(self._sequencer.error or agent.failure(error)) from error
             except EventTooLarge as error:
                 await self._take(error.messages)
                 failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")

@@ -45,9 +45,12 @@ class Reply:
         self.started = False
 
     @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Notice inside this block when the client leaves: `listen` and `write` then raise ClientGone."""
-        watcher = asyncio.create_task(self._watch())
+    async def watching(self, after: Callable[[], Awaitable[object]] | None = None) -> AsyncIterator[None]:
+        """Notice inside this block when the client leaves: `listen` and `write` then raise ClientGone.
+
+        While somebody else still takes the body of the request, `after` waits for the end of that.
+        """
+        watcher = asyncio.create_task(self._watch(after))
         try:
             yield
         finally:
@@ -55,7 +58,9 @@ class Reply:
             with suppress(asyncio.CancelledError):
                 await watcher
 
-    async def _watch(self) -> None:
+    async def _watch(self, after: Callable[[], Awaitable[object]] | None) -> None:
+        if after is not None:
+            await after()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone = True

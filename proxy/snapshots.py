@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from respool.proxy.protocol.accumulator import Accumulator
 from respool.proxy.protocol.jsons import JsonObject
 from respool.proxy.protocol.sse import split
-from respool.store.base import Key, Store
+from respool.store.base import Key, NotFound, Store
 
 _PAGE_BYTES = 256 * 1024
 _CACHE_BYTES = 64 * 2**20
@@ -40,7 +40,11 @@ class Snapshots:
         fold = self._folds.setdefault(key, _Fold(Accumulator(initial)))
         self._folds.move_to_end(key)
         async with fold.lock:
-            await self._advance(store, key, fold)
+            try:
+                await self._advance(store, key, fold)
+            except NotFound:
+                self.forget(key)
+                raise
             if items is not None:
                 fold.accumulator.close_items(items)
             return fold.accumulator.snapshot()

@@ -107,7 +107,7 @@ def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def refusal(error: httpx.TransportError) -> WireError:
-    """What a client is told when the agent could not be called. Only the first and the third mean that nothing was sent."""
+    """What a client is told when the agent could not be called. The first and the third mean that nothing was sent."""
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return errors.upstream_unreachable(sent=False)

@@ -136,8 +136,7 @@ class Sequencer:
         renumbered = events.renumber_unparsed(name, data, self.seq)
         if renumbered is None:
             return False
-        frames.append(encode(name, renumbered))
-        self.seq += 1
+        self._send(name, renumbered, frames)
         self._said = True
         return True
 
@@ -167,14 +166,17 @@ class Sequencer:
         """Pass an event on inside the item and the part that it needs."""
         made, put = self._structure.place(name, parsed)
         self._tell_made(made, frames)
-        if put:
-            data = splice.edit(data, put={key: dumps(value) for key, value in put.items()})
-        self._emit(name, events.stamp_item(data, {**parsed, **put}, self.envelope), frames)
+        if not put:
+            self._emit(name, events.stamp_item(data, parsed, self.envelope), frames)
+            return
+        put = {**put, "type": name.decode(), "sequence_number": self.seq}
+        data = splice.edit(data, put={key: dumps(value) for key, value in put.items()})
+        self._send(name, events.stamp_item(data, {**parsed, **put}, self.envelope), frames)
 
     def _tell_made(self, made: Iterable[Made], frames: list[bytes]) -> None:
         for name, fields in made:
             data = dumps({"type": name.decode(), "sequence_number": self.seq, **fields})
-            self._emit(name, events.stamp_item(data, fields, self.envelope), frames)
+            self._send(name, events.stamp_item(data, fields, self.envelope), frames)
 
     def _take_lifecycle(self, name: bytes, data: bytes, parsed: JsonObject, frames: list[bytes]) -> None:
         response = parsed.get("response")
@@ -239,7 +241,10 @@ class Sequencer:
         self._emit(name, events.stamp_response(data, parsed, self.envelope, put), frames)
 
     def _emit(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
-        frames.append(encode(name, events.renumber(name, data, self.seq)))
+        self._send(name, events.renumber(name, data, self.seq), frames)
+
+    def _send(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
+        frames.append(encode(name, data))
         self.seq += 1
 
     @property
