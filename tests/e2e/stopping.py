@@ -1,0 +1,16 @@
+"""How a test sees that an agent's connection was closed: the agents look for it at their next event."""
+
+from tests.agents.launcher import Agent
+from tests.serving import until
+
+
+async def stopped(agent: Agent, asked: str, key: str) -> None:
+    """Let the agent go on token by token until it logs that it was cancelled; one that completes fails."""
+    while "CANCELLED" not in (words := agent.words(asked)):
+        assert "COMPLETED" not in words
+        agent.release(key)
+        await _logged_more(agent, asked, len(words))
+
+
+async def _logged_more(agent: Agent, asked: str, count: int) -> None:
+    await until(lambda: len(agent.words(asked)) > count)
