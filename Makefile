@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test bench check format clean
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -25,6 +25,9 @@ format: $(VENV)/.ready ## let ruff format and mend
 
 test: check ## everything, with real agents, the real OpenAI client and the wheel
 	$(BIN)/python -m pytest -q -m 'agent or registry' tests
+
+bench: $(VENV)/.ready ## what respool costs, beside others: a table, docs/performance.md lists the options
+	$(BIN)/python -m tests.bench $(BENCH)
 
 demo: $(VENV)/.ready ## a real agent, respool in front, a cut and a resume
 	$(BIN)/python -m examples.demo

@@ -82,7 +82,9 @@ async def test_a_second_poll_reads_only_what_is_new() -> None:
 async def test_many_polls_at_once_fold_each_event_once() -> None:
     written, snapshots = Written(), Snapshots()
     await written.create()
-    await written.say(4, "a", "b")
+    await snapshots.take(written.log, KEY, INITIAL)
+    await written.say(4, "a")
+    await written.say(5, "b")
     taken = await asyncio.gather(*(snapshots.take(written.log, KEY, INITIAL) for _ in range(10)))
     assert [text_of(one) for one in taken] == ["ab"] * 10
     await written.log.close()
