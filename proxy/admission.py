@@ -194,7 +194,7 @@ class Admission:
         try:
             body = run.final or dumps(await self._snapshot(run))
         except (NotFound, StorageFailed):
-            return await reply.error(errors.storage_error(), request_id)
+            return await reply.error(errors.storage_error(sent=True), request_id)
         return await reply.whole(200, [*JSON_HEADERS, *headers], body)
 
     async def _snapshot(self, run: Run) -> JsonObject:

@@ -4,6 +4,7 @@ Source: CONTRACT sections 2 to 4.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 
 from respool.proxy.follow import follow
 from respool.proxy.protocol import splice
@@ -57,14 +58,14 @@ async def stream(
     `run` is given for the client of the POST: if it is refused after the answer began, its error is the only frame.
     """
     await reply.start(200, [*SSE_HEADERS, *headers])
-    pages = follow(store, key, after, keep_alive_seconds)
     try:
-        while True:
-            page = await reply.listen(pages.__anext__)
-            data = b"".join(map(transform, page.chunks))
-            await reply.write(data or _KEEP_ALIVE)
-            if run is not None:
-                run.backlog.sent(sum(len(chunk.data) for chunk in page.chunks))
+        async with aclosing(follow(store, key, after, keep_alive_seconds)) as pages:
+            while True:
+                page = await reply.listen(pages.__anext__)
+                data = b"".join(map(transform, page.chunks))
+                await reply.write(data or _KEEP_ALIVE)
+                if run is not None:
+                    run.backlog.sent(sum(len(chunk.data) for chunk in page.chunks))
     except StopAsyncIteration:
         await reply.end()
     except NotFound:

@@ -1,29 +1,57 @@
 """The one reading loop: from a cursor, in batches, to the end. Live is a resume from -1."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
+from respool.proxy.alarm import Alarm
+from respool.proxy.ear import Ear, Heard
 from respool.store.base import Key, Page, Store
 
 _PAGE_BYTES = 256 * 1024
 SILENCE = Page((), ended=False)
 
 
-async def follow(store: Store, key: Key, after: int, keep_alive_seconds: float) -> AsyncIterator[Page]:
+async def follow(store: Store, key: Key, after: int, keep_alive_seconds: float) -> AsyncGenerator[Page, None]:
     """Pages of events with numbers greater than `after`, up to the end; SILENCE whenever nothing came for a while.
 
-    `keep_alive_seconds` of 0 never yields SILENCE. Raises NotFound when the response is deleted or withdrawn.
+    `keep_alive_seconds` of 0 never yields SILENCE. Raises NotFound when the response is deleted or withdrawn. Close it
+    if it is not read to its end.
     """
-    while True:
-        page = await store.read(key, after, _PAGE_BYTES)
-        if page.chunks:
-            after = page.chunks[-1].last
-            yield page
-        if page.ended:
-            return
-        if not page.chunks:
-            try:
-                async with asyncio.timeout(keep_alive_seconds or None):
-                    await store.wait(key, after)
-            except TimeoutError:
-                yield SILENCE
+    ear: Ear[None] = Ear()
+    alarm = Alarm(keep_alive_seconds, lambda: ear.tell(None)) if keep_alive_seconds else None
+    has_waited = True
+    try:
+        while True:
+            page = await store.read(key, after, _PAGE_BYTES)
+            if page.chunks:
+                if not has_waited:
+                    # History can be read and written without ever suspending: others must get their turn.
+                    await asyncio.sleep(0)
+                has_waited = False
+                after = page.chunks[-1].last
+                yield page
+            if page.ended:
+                return
+            if not page.chunks:
+                has_waited = True
+                if await _is_silent(store, key, after, ear, alarm):
+                    yield SILENCE
+    finally:
+        if alarm is not None:
+            alarm.stop()
+
+
+async def _is_silent(store: Store, key: Key, after: int, ear: Ear[None], alarm: Alarm | None) -> bool:
+    """Wait for the next append, or until the alarm rings."""
+    if alarm is None:
+        await store.wait(key, after)
+        return False
+    alarm.touch()
+    alarm.paused = False
+    try:
+        await ear.listen(lambda: store.wait(key, after))
+    except Heard:
+        return True
+    finally:
+        alarm.paused = True
+    return False

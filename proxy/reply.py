@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from respool.proxy.alarm import Alarm
 from respool.proxy.ear import Ear, Heard
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
@@ -42,6 +43,7 @@ class Reply:
         self._write_timeout = write_timeout_seconds
         self._ear: Ear[None] = Ear()
         self._gone = False
+        self._deadline: Alarm | None = None
         self.started = False
 
     @asynccontextmanager
@@ -51,9 +53,11 @@ class Reply:
         While somebody else still takes the body of the request, `after` waits for the end of that.
         """
         watcher = asyncio.create_task(self._watch(after))
+        self._deadline = Alarm(self._write_timeout, self.cut)
         try:
             yield
         finally:
+            self._deadline.stop()
             watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await watcher
@@ -79,18 +83,28 @@ class Reply:
         await self._send({"type": "http.response.start", "status": http_status, "headers": list(headers)})
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the body. Raises ClientGone, also when the client took nothing until the deadline."""
+        """Send a part of the body. Raises ClientGone; a client that takes nothing until the deadline is cut."""
+        if len(data) <= _SLICE_BYTES:
+            await self._write(data)
+            return
         for at in range(0, len(data), _SLICE_BYTES):
-            if self._gone:
-                raise ClientGone
-            try:
-                async with asyncio.timeout(self._write_timeout):
-                    await self._send(_body(data[at : at + _SLICE_BYTES], more=True))
-            except TimeoutError:
-                self.cut()
-                raise ClientGone from None
+            await self._write(data[at : at + _SLICE_BYTES])
             # A write to a connection that died succeeds at once: without this the loop would never run anything else.
             await asyncio.sleep(0)
+
+    async def _write(self, data: bytes) -> None:
+        if self._gone:
+            raise ClientGone
+        deadline = self._deadline
+        if deadline is None:
+            await self._send(_body(data, more=True))
+            return
+        deadline.touch()
+        deadline.paused = False
+        try:
+            await self._send(_body(data, more=True))
+        finally:
+            deadline.paused = True
 
     async def end(self) -> None:
         """Finish the body."""

@@ -95,10 +95,11 @@ def shutting_down() -> WireError:
     )
 
 
-def storage_error() -> WireError:
-    """503: the log cannot be read or written."""
+def storage_error(*, sent: bool = False) -> WireError:
+    """503: the log cannot be read or written; not to be repeated once the agent may have been called (`sent`)."""
     message = "The response log is not available right now."
-    return WireError(503, message, code="storage_error", kind="server_error", source="platform", headers=NO_RETRY)
+    headers = NO_RETRY if sent else {}
+    return WireError(503, message, code="storage_error", kind="server_error", source="platform", headers=headers)
 
 
 def upstream_unreachable(*, sent: bool) -> WireError:
