@@ -44,6 +44,8 @@ class Reply:
         self._ear: Ear[None] = Ear()
         self._gone = False
         self._deadline: Alarm | None = None
+        self._is_chunked = False
+        self._send_chunk: Callable[[bytes], Awaitable[None]] | None = scope.get("state", {}).get("send_chunk")
         self.started = False
 
     @asynccontextmanager
@@ -79,8 +81,14 @@ class Reply:
 
     async def start(self, http_status: int, headers: Iterable[Header]) -> None:
         """Send the head; `headers` are raw and lower case."""
+        headers = list(headers)
         self.started = True
-        await self._send({"type": "http.response.start", "status": http_status, "headers": list(headers)})
+        self._is_chunked = (
+            self._scope["http_version"] == "1.1"
+            and self._scope["method"] != "HEAD"
+            and not any(name.lower() == b"content-length" for name, _ in headers)
+        )
+        await self._send({"type": "http.response.start", "status": http_status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body. Raises ClientGone; a client that takes nothing until the deadline is cut."""
@@ -97,14 +105,20 @@ class Reply:
             raise ClientGone
         deadline = self._deadline
         if deadline is None:
-            await self._send(_body(data, more=True))
+            await self._send_part(data)
             return
         deadline.touch()
         deadline.paused = False
         try:
-            await self._send(_body(data, more=True))
+            await self._send_part(data)
         finally:
             deadline.paused = True
+
+    async def _send_part(self, data: bytes) -> None:
+        if self._is_chunked and self._send_chunk is not None and data:
+            await self._send_chunk(data)
+        else:
+            await self._send(_body(data, more=True))
 
     async def end(self) -> None:
         """Finish the body."""

@@ -9,6 +9,7 @@ import pytest
 from respool.store.open import open_store
 from tests.agents.launcher import Agent
 from tests.e2e.caller import Caller
+from tests.e2e.valve import Valve, valve
 from tests.serving import Served, serving
 
 
@@ -20,9 +21,23 @@ def agent(request: pytest.FixtureRequest) -> Agent:
 
 
 @pytest.fixture
-async def served(agent: Agent, tmp_path: Path) -> AsyncIterator[Served]:
+async def between(agent: Agent) -> AsyncIterator[Valve]:
+    """An open valve in front of the agent."""
+    async with valve(agent.url) as made:
+        made.open()
+        yield made
+
+
+@pytest.fixture
+def upstream(agent: Agent) -> str:
+    """What respool takes for the agent's address."""
+    return agent.url
+
+
+@pytest.fixture
+async def served(upstream: str, tmp_path: Path) -> AsyncIterator[Served]:
     """respool in front of the agent, with its log in a file."""
-    async with serving(agent.url, store=await open_store(f"sqlite:///{tmp_path / 'respool.db'}")) as here:
+    async with serving(upstream, store=await open_store(f"sqlite:///{tmp_path / 'respool.db'}")) as here:
         yield here
 
 

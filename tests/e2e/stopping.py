@@ -1,7 +1,12 @@
-"""How a test sees that an agent's connection was closed: the agents look for it at their next event."""
+"""How a test sees that an agent has stopped: it looks at its next event whether anybody listens, and logs it."""
+
+import pytest
 
 from tests.agents.launcher import Agent
 from tests.serving import until
+
+# The core agent lets go of its generator when it stops, which logs only when the garbage collector comes by.
+LOGS_ITS_STOP = pytest.mark.parametrize("agent", ["langgraph", "responses"], indirect=True)
 
 
 async def stopped(agent: Agent, asked: str, key: str) -> None:

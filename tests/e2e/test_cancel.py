@@ -6,7 +6,8 @@ import pytest
 from tests.agents.launcher import Agent
 from tests.e2e import wire
 from tests.e2e.caller import MODEL, Caller, deltas_of
-from tests.e2e.stopping import stopped
+from tests.e2e.stopping import LOGS_ITS_STOP, stopped
+from tests.e2e.valve import Valve
 from tests.serving import Served
 
 pytestmark = pytest.mark.agent
@@ -15,10 +16,17 @@ SAID = "tok0 tok1 tok2 "
 LAST_SAID = 6
 
 
-async def test_a_cancelled_stream_ends_at_once_and_keeps_what_was_said(agent: Agent, caller: Caller, key: str) -> None:
-    asked = f"gate 99 {key}"
+@pytest.fixture
+def upstream(between: Valve) -> str:
+    """A valve, which sees how respool ends its connection."""
+    return between.url
+
+
+async def test_a_cancelled_stream_ends_at_once_and_keeps_what_was_said(
+    agent: Agent, between: Valve, caller: Caller, key: str
+) -> None:
     agent.release(key, 3)
-    stream = await caller.stream(asked, background=True)
+    stream = await caller.stream(f"gate 99 {key}", background=True)
     seen = await stream.until(LAST_SAID)
     cancelled = await caller.cancel(seen[0].response.id)
     assert (cancelled.status, cancelled.background, cancelled.error) == ("cancelled", True, None)
@@ -32,18 +40,28 @@ async def test_a_cancelled_stream_ends_at_once_and_keeps_what_was_said(agent: Ag
     assert replayed == seen + rest
     suffix = await (await caller.resume(cancelled.id, starting_after=LAST_SAID)).rest()
     assert suffix == rest
-    await stopped(agent, asked, key)
+    assert await between.ending() == "hung up"
 
 
-async def test_a_cancelled_background_response_keeps_what_was_said(agent: Agent, caller: Caller, key: str) -> None:
-    asked = f"gate 99 {key}"
+async def test_a_cancelled_background_response_keeps_what_was_said(
+    agent: Agent, between: Valve, caller: Caller, key: str
+) -> None:
     agent.release(key, 3)
-    polled = await caller.create(asked, background=True)
+    polled = await caller.create(f"gate 99 {key}", background=True)
     while polled.output_text != SAID:
         polled = await caller.retrieve(polled.id)
     cancelled = await caller.cancel(polled.id)
     assert (cancelled.status, cancelled.output_text) == ("cancelled", SAID)
     assert await caller.retrieve(polled.id) == cancelled
+    assert await between.ending() == "hung up"
+
+
+@LOGS_ITS_STOP
+async def test_an_agent_whose_run_is_cancelled_stops_at_its_next_event(agent: Agent, caller: Caller, key: str) -> None:
+    asked = f"gate 99 {key}"
+    agent.release(key)
+    answered = await caller.create(asked, background=True)
+    await caller.cancel(answered.id)
     await stopped(agent, asked, key)
 
 

@@ -5,11 +5,17 @@ import pytest
 from tests.agents.launcher import Agent
 from tests.e2e import wire
 from tests.e2e.caller import MODEL
-from tests.e2e.stopping import stopped
-from tests.e2e.valve import valve
-from tests.serving import Served, serving, until
+from tests.e2e.stopping import LOGS_ITS_STOP, stopped
+from tests.e2e.valve import Valve
+from tests.serving import Served
 
 pytestmark = pytest.mark.agent
+
+
+@pytest.fixture
+def upstream(between: Valve) -> str:
+    """A valve, which sees how respool ends its connection."""
+    return between.url
 
 
 async def left_after(served: Served, events: int, **body: object) -> str:
@@ -41,18 +47,19 @@ def text_in(response: dict[str, object]) -> str:
     return "".join(part["text"] for item in output for part in item["content"])
 
 
-async def test_a_foreground_stream_is_cancelled_when_its_client_leaves(agent: Agent, served: Served, key: str) -> None:
-    asked = f"gate 99 {key}"
+async def test_a_foreground_stream_is_cancelled_when_its_client_leaves(
+    agent: Agent, between: Valve, served: Served, key: str
+) -> None:
     agent.release(key, 2)
-    id_ = await left_after(served, 6, input=asked)
+    id_ = await left_after(served, 6, input=f"gate 99 {key}")
     response = await ended(served, id_)
     assert (response["status"], response["error"]) == ("cancelled", None)
     assert text_in(response) == "tok0 tok1 "
-    await stopped(agent, asked, key)
+    assert await between.ending() == "hung up"
 
 
 async def test_a_foreground_response_is_cancelled_when_its_client_leaves(
-    agent: Agent, served: Served, key: str
+    agent: Agent, between: Valve, served: Served, key: str
 ) -> None:
     asked, id_ = f"gate 99 {key}", id_from(key)
     agent.release(key, 2)
@@ -61,6 +68,22 @@ async def test_a_foreground_response_is_cancelled_when_its_client_leaves(
         await agent.logged(asked, "TOKEN", times=2)
         unanswered.cut()
     assert (await ended(served, id_))["status"] == "cancelled"
+    assert await between.ending() == "hung up"
+
+
+async def test_a_stream_that_is_not_stored_is_cancelled_when_its_client_leaves(
+    agent: Agent, between: Valve, served: Served, key: str
+) -> None:
+    agent.release(key, 2)
+    await left_after(served, 6, input=f"gate 99 {key}", store=False)
+    assert await between.ending() == "hung up"
+
+
+@LOGS_ITS_STOP
+async def test_an_agent_whose_client_leaves_stops_at_its_next_event(agent: Agent, served: Served, key: str) -> None:
+    asked = f"gate 99 {key}"
+    agent.release(key, 2)
+    await left_after(served, 6, input=asked)
     await stopped(agent, asked, key)
 
 
@@ -95,36 +118,24 @@ async def test_a_background_stream_goes_on_when_its_client_leaves(agent: Agent, 
     assert "CANCELLED" not in agent.words(asked)
 
 
-async def test_a_stream_that_is_not_stored_is_cancelled_when_its_client_leaves(
-    agent: Agent, served: Served, key: str
-) -> None:
-    asked = f"gate 99 {key}"
-    agent.release(key, 2)
-    await left_after(served, 6, input=asked, store=False)
-    await stopped(agent, asked, key)
-
-
 @pytest.mark.parametrize("agent", ["core"], indirect=True)
 @pytest.mark.parametrize("torn", [False, True])
 @pytest.mark.parametrize("options", [{}, {"background": True}, {"store": False}])
 async def test_an_agent_is_read_out_though_its_client_leaves_at_the_terminal_event(
-    agent: Agent, key: str, options: dict[str, object], torn: bool
+    agent: Agent, between: Valve, served: Served, key: str, options: dict[str, object], torn: bool
 ) -> None:
     """The agent has work to do behind its terminal event, and respool stays until it is done."""
     asked = f"drain {key}"
     body = {"model": MODEL, "stream": True, "input": asked, **options}
-    async with valve(agent.url) as between, serving(between.url) as served:
-        between.open()
-        async with wire.asking(served.url, "POST", "/responses", body) as answer:
-            seen = await answer.events(14)
-            terminal = await (answer.half_an_event() if torn else answer.events(1))
-            assert terminal.startswith(b"event: response.completed\n")
-            answer.cut()
-        # The answer to this comes after respool has seen the cut.
-        status, found = await wire.ask(served.url, "GET", f"/responses/{wire.events_of(seen)[0]['response']['id']}")
-        assert status == 404 if "store" in options else found["status"] == "completed"
-        assert agent.words(asked)[-1] == "TOKEN"
-        agent.release(key)
-        await until(lambda: between.endings)
-    assert between.endings == ["read out"]
+    async with wire.asking(served.url, "POST", "/responses", body) as answer:
+        seen = await answer.events(14)
+        terminal = await (answer.half_an_event() if torn else answer.events(1))
+        assert terminal.startswith(b"event: response.completed\n")
+        answer.cut()
+    # The answer to this comes after respool has seen the cut.
+    status, found = await wire.ask(served.url, "GET", f"/responses/{wire.events_of(seen)[0]['response']['id']}")
+    assert status == 404 if "store" in options else found["status"] == "completed"
+    assert agent.words(asked)[-1] == "TOKEN"
+    agent.release(key)
+    assert await between.ending() == "read out"
     assert agent.words(asked)[-1] == "COMPLETED"

@@ -10,19 +10,18 @@ from math import inf
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tests.serving import until
+
 _END = b"\n\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Valve:
-    """Closed at first. `url` stands for the agent's; one connection at a time.
-
-    `endings` tells for each connection whether respool read the agent's answer out or hung up before.
-    """
+    """Closed at first. `url` stands for the agent's; one connection at a time."""
 
     def __init__(self, agent_url: str) -> None:
         self.url = ""
-        self.endings: list[Literal["read out", "hung up"]] = []
+        self._endings: list[Literal["read out", "hung up"]] = []
         self.relays: set[asyncio.Task[None]] = set()
         self._agent = urlsplit(agent_url)
         self._let = 0.0
@@ -40,6 +39,12 @@ class Valve:
         """Let everything through."""
         self.let(inf)
 
+    async def ending(self) -> Literal["read out", "hung up"]:
+        """How the only connection has ended, once it has: respool read the answer out, or hung up before."""
+        await until(lambda: self._endings)
+        [only] = self._endings
+        return only
+
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of respool, until one side closes it."""
         task = asyncio.current_task()
@@ -50,7 +55,7 @@ class Valve:
         arriving = asyncio.create_task(self._arrive(agent_reader))
         answering = asyncio.create_task(self._pass_on(writer))
         await asyncio.wait({asking, answering}, return_when=asyncio.FIRST_COMPLETED)
-        self.endings.append("read out" if self._last == _LAST_CHUNK else "hung up")
+        self._endings.append("read out" if self._last == _LAST_CHUNK else "hung up")
         for way in (asking, arriving, answering):
             way.cancel()
         await asyncio.gather(asking, arriving, answering, return_exceptions=True)
