@@ -90,14 +90,13 @@ def _run(case: Case, bench: Bench) -> list[Row]:
 
 
 def _keep(found: report.Report, asked: argparse.Namespace) -> None:
+    folder = asked.svg or (_PAGE.with_suffix("") if asked.write else None)
+    drawn = plots.draw(found.rows, Path(folder)) if folder else []
     if asked.write:
-        report.write_page(found, _PAGE)
+        report.write_page(found, _PAGE, drawn)
     json_file = asked.json or (_PAGE.with_suffix(".json") if asked.write else None)
     if json_file:
         report.write_json(found, Path(json_file))
-    folder = asked.svg or (_PAGE.with_suffix("") if asked.write else None)
-    if folder:
-        plots.draw(found.rows, Path(folder))
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -110,11 +110,12 @@ def write_json(report: Report, file: Path) -> None:
     file.write_text(json.dumps(report.document(), indent=1) + "\n")
 
 
-def write_page(report: Report, page: Path) -> None:
-    """Fill the page between its marks. Raises ValueError where it has none."""
+def write_page(report: Report, page: Path, drawn: Sequence[Path] = ()) -> None:
+    """Fill the page between its marks, with the plots behind the table. Raises ValueError where it has none."""
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"{page} lacks the marks between which the figures belong")
-    page.write_text(f"{before}{begin}\n{report.text()}\n{end}{after}", encoding="utf-8")
+    plots = "".join(f"![{plot.stem}]({plot.parent.name}/{plot.name})\n" for plot in drawn)
+    page.write_text(f"{before}{begin}\n{report.text()}\n{plots}\n{end}{after}", encoding="utf-8")
