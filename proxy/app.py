@@ -15,7 +15,7 @@ from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading
-from respool.proxy.reply import JSON_HEADERS, Receive, Reply, Scope, Send, error_headers
+from respool.proxy.reply import JSON_HEADERS, Receive, Reply, Scope, Send, answered, error_headers
 from respool.proxy.routes import OWN, Prefixes, Routes
 from respool.proxy.runs import Runs, end_orphans
 from respool.proxy.settings import Settings
@@ -77,7 +77,7 @@ class App:
         elif is_admin:
             await reply.error(_no_route(), request_id)
         else:
-            await forward(self._upstream, scope, receive, reply, request_id)
+            await answered(reply, forward(self._upstream, scope, receive, reply, request_id), request_id)
 
     def _make_quart(self) -> Quart:
         app = Quart(__name__, static_folder=None)

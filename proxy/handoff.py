@@ -13,7 +13,8 @@ from quart import Response
 from quart.asgi import ASGIHTTPConnection
 from quart.utils import cancel_tasks
 
-from respool.proxy.reply import ClientGone, Receive, Reply, Scope, Send
+from respool.proxy.asking import request_id_of
+from respool.proxy.reply import Receive, Reply, Scope, Send, answered
 
 Answer = Callable[[Reply, Scope], Awaitable[None]]
 
@@ -47,7 +48,4 @@ class Connection(ASGIHTTPConnection):
         scope = cast(Scope, self.scope)
         timeout = self.app.config["WRITE_TIMEOUT_SECONDS"]
         reply = Reply(scope, cast(Receive, receive), cast(Send, send), timeout)
-        try:
-            await response.answer(reply, scope)
-        except ClientGone:
-            return
+        await answered(reply, response.answer(reply, scope), request_id_of(scope["headers"]))

@@ -1,14 +1,18 @@
 """One answer on the ASGI wire: head, body in bounded writes with a deadline, and whether the client is there."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from respool.proxy.alarm import Alarm
 from respool.proxy.ear import Ear, Heard
+from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
+
+log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -140,6 +144,20 @@ class Reply:
         abort = self._scope.get("state", {}).get("abort")
         if abort is not None:
             abort()
+
+
+async def answered(reply: Reply, answer: Awaitable[None], request_id: str) -> None:
+    """Give an answer to its end. A fault of our own is told without a detail, or cuts an answer that has begun."""
+    try:
+        await answer
+    except ClientGone:
+        return
+    except Exception:
+        log.exception("answer_failed", extra={"request_id": request_id})
+        if reply.started:
+            reply.cut()
+        else:
+            await reply.error(errors.server_error(), request_id)
 
 
 def error_headers(error: WireError, request_id: str) -> list[Header]:

@@ -1,0 +1,55 @@
+"""Faults of our own: told in the shape of the API without a detail, and never taken for a whole answer."""
+
+from collections.abc import Sequence
+
+import httpx
+import pytest
+
+from respool.store.base import Create, Key, Page, StoreError, Write
+from respool.store.log import Log
+from respool.store.memory import MemoryBackend
+from tests.proxy.agent import answer, saying
+from tests.proxy.client import error_of
+from tests.proxy.scene import BACKGROUND, scene
+
+
+class Defective(MemoryBackend):
+    """A backend with a defect in what `at` names."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        if self.at == "create" and any(isinstance(write, Create) for write in writes):
+            raise LookupError("a detail of ours")
+        return await super().commit(writes)
+
+    async def read(self, key: Key, after: int, max_bytes: int) -> Page:
+        if self.at == "read":
+            raise LookupError("a detail of ours")
+        return await super().read(key, after, max_bytes)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}, {"background": True}, BACKGROUND])
+async def test_a_defect_at_the_create_is_an_error_without_a_detail(asked: dict[str, bool]) -> None:
+    async with scene(saying(*answer("a")), store=Log(Defective("create"))) as s:
+        response = await s.create(**asked)
+        assert response.status_code == 500
+        error = error_of(response)
+        assert (error["code"], error["message"]) == ("server_error", "internal server error")
+        assert "detail" not in response.text
+        assert response.headers["x-should-retry"] == "false"
+        assert s.agent.asked == []
+
+
+async def test_a_defect_in_a_stream_that_has_begun_cuts_it() -> None:
+    # Nothing of an ended response stays in memory, so that a replay must read what cannot be read.
+    store = Log(Defective("read"), ended_tail_bytes=0)
+    async with scene(saying(*answer("a")), store=store, replay="any") as s:
+        created = await s.create()
+        async with s.replay(created.json()["id"]) as stream:
+            assert stream.response.status_code == 200
+            with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+                await stream.rest()
+        assert (await s.client.get("/_respool/health")).status_code == 200
