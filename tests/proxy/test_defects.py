@@ -1,6 +1,7 @@
 """Faults of our own: told in the shape of the API without a detail, and never taken for a whole answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -32,7 +33,7 @@ class Defective(MemoryBackend):
 
 
 @pytest.mark.parametrize("asked", [{}, {"stream": True}, {"background": True}, BACKGROUND])
-async def test_a_defect_at_the_create_is_an_error_without_a_detail(asked: dict[str, bool]) -> None:
+async def test_a_defect_at_the_create_is_an_error_without_a_detail(asked: dict[str, Any]) -> None:
     async with scene(saying(*answer("a")), store=Log(Defective("create"))) as s:
         response = await s.create(**asked)
         assert response.status_code == 500
