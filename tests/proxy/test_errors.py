@@ -24,7 +24,7 @@ def said(message: str, param: str | None = "response_id", code: str = "invalid_r
 REFUSED = [
     (b"", said("Expecting value: line 1 column 1 (char 0)", None)),
     (b"{", said("Expecting property name enclosed in double quotes: line 1 column 2 (char 1)", None)),
-    (b'{"a":1,}', said("Expecting property name enclosed in double quotes: line 1 column 8 (char 7)", None)),
+    (b'{"a":1}}', said("Extra data: line 1 column 8 (char 7)", None)),
     (b'{"a":"\xff"}', said("The request body is not valid UTF-8.", None)),
     (b'{"a":NaN}', said("The request body is not valid JSON.", None)),
     (b"[]", said("request body must be a JSON object", None, "invalid_request")),
