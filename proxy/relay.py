@@ -111,6 +111,8 @@ class Relay:
             raise
         except Exception:
             log.exception("relay_failed", extra={"response_id": self._run.key.id})
+            # Whatever was made of it and not written must not leave a hole before the end.
+            self._sequencer.rewind(self._mark)
             await self._end_without_agent(Stopped(Status.FAILED, _INTERNAL, unsent=errors.server_error()))
         else:
             self._tell_waiters()
@@ -261,6 +263,7 @@ class Relay:
                 raise Stopped(Status.CANCELLED) from error
             log.exception("storage_failed", extra={"response_id": run.key.id})
             raise Stopped(Status.FAILED, _STORAGE, provisional=True) from error
+        self._mark = sequencer.mark()
         run.began.set()
         if ending is not None:
             self._ended(ending)

@@ -1,5 +1,6 @@
 """Faults of our own: told in the shape of the API without a detail, and never taken for a whole answer."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from respool.store.base import Create, Key, Page, StoreError, Write
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
-from tests.proxy.agent import answer, saying
-from tests.proxy.client import error_of
+from tests.proxy.agent import Wire, answer, closing, completed, delta, opening, saying
+from tests.proxy.client import error_of, text_of, whole
 from tests.proxy.scene import BACKGROUND, scene
 
 
@@ -54,3 +55,27 @@ async def test_a_defect_in_a_stream_that_has_begun_cuts_it() -> None:
             with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
                 await stream.rest()
         assert (await s.client.get("/_respool/health")).status_code == 200
+
+
+async def test_a_defect_in_the_middle_of_a_run_ends_it_without_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on = asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        await wire.begin()
+        await wire.say(*opening(), delta("a"))
+        await going_on.wait()
+        # The delta that comes in the same piece is numbered before the defect is met, and is written by nobody.
+        numbered = {"type": "response.output_text.delta", "sequence_number": 99, **delta("b")}
+        await wire.say(numbered, *closing("ab"), completed("ab"))
+
+    def broken(*_: object) -> bytes:
+        raise LookupError("a detail of ours")
+
+    async with scene(script) as s, s.stream(**BACKGROUND) as stream:
+        events = await stream.until("response.output_text.delta")
+        monkeypatch.setattr("respool.proxy.protocol.events.stamp_item", broken)
+        going_on.set()
+        final = whole([*events, *await stream.rest()])
+        assert (final["status"], final["error"]["message"], text_of(final)) == ("failed", "internal server error", "a")
+        assert await s.get(final["id"]) == final
