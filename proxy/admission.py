@@ -17,7 +17,7 @@ from respool.proxy.protocol.errors import WireError, invalid
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import JsonObject, dumps
 from respool.proxy.protocol.rules import Plan, Refusal
-from respool.proxy.reply import JSON_HEADERS, ClientGone, Header, Reply
+from respool.proxy.reply import JSON_HEADERS, ClientGone, Reply, own_headers
 from respool.proxy.run import Backlog, Call, Run, Word
 from respool.proxy.runs import Runs
 from respool.proxy.settings import Settings
@@ -187,7 +187,7 @@ class Admission:
         await reply.listen(ready.wait)
         if run.refusal is not None:
             return await delivery.refuse(reply, run.refusal, request_id)
-        headers = _own_headers(run, request_id)
+        headers = own_headers(request_id, run.session)
         if run.plan.answer == "sse":
             keep_alive = self._settings.keep_alive_seconds
             return await delivery.stream(reply, run.store, run.key, -1, headers, keep_alive, run=run)
@@ -216,10 +216,3 @@ def _plan(body: JsonObject) -> Plan:
     if isinstance(row, Refusal):
         raise row.error()
     return row
-
-
-def _own_headers(run: Run, request_id: str) -> list[Header]:
-    headers = [(b"x-request-id", request_id.encode())]
-    if run.session is not None:
-        headers.append((b"x-agent-session-id", run.session.encode("latin-1", "replace")))
-    return headers

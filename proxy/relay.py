@@ -307,11 +307,7 @@ class Relay:
         """The terminal event, behind what must precede it."""
         self._mark = self._sequencer.mark()
         snapshot = await self._fold("completed" if stopped.status is Status.COMPLETED else "incomplete")
-        if stopped.status is Status.CANCELLED and self._settings.cancelled_output == "clear":
-            snapshot["output"] = []
-        self._unwritten = self._sequencer.preface()
-        ending = self._sequencer.end(snapshot, stopped.status, stopped.failure, _now())
-        self._unwritten.append(ending.frame)
+        self._unwritten, ending = own_end(self._sequencer, snapshot, stopped.status, stopped.failure, self._settings)
         return ending
 
     async def _fold(self, items: str | None = None) -> JsonObject:
@@ -360,6 +356,17 @@ class Relay:
         response, self._response = self._response, None
         if response is not None:
             await response.aclose()
+
+
+def own_end(
+    sequencer: Sequencer, snapshot: JsonObject, status: Status, failure: Failure | None, settings: Settings
+) -> tuple[list[bytes], Ending]:
+    """An end that the agent did not write, over the folded `snapshot`: its frames, and the ending that is the last."""
+    if status is Status.CANCELLED and settings.cancelled_output == "clear":
+        snapshot["output"] = []
+    frames = sequencer.preface()
+    ending = sequencer.end(snapshot, status, failure, _now())
+    return [*frames, ending.frame], ending
 
 
 def _failed(failure: Failure) -> Stopped:

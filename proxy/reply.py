@@ -160,6 +160,14 @@ async def answered(reply: Reply, answer: Awaitable[None], request_id: str) -> No
             await reply.error(errors.server_error(), request_id)
 
 
+def own_headers(request_id: str, session: str | None) -> list[Header]:
+    """What every reply of ours carries: its request id, and the session that the agent gave on the POST."""
+    headers = [(b"x-request-id", request_id.encode())]
+    if session is not None:
+        headers.append((b"x-agent-session-id", session.encode("latin-1", "replace")))
+    return headers
+
+
 def error_headers(error: WireError, request_id: str) -> list[Header]:
     """The headers that go with an error answer."""
     own = {"x-request-id": request_id, "x-platform-error-source": error.source, **error.headers}

@@ -19,7 +19,7 @@ from respool.proxy.passthrough import forward
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading, Unknown
-from respool.proxy.reply import Reply, Scope
+from respool.proxy.reply import Reply, Scope, own_headers
 from respool.proxy.runs import Runs
 from respool.proxy.settings import Settings
 from respool.proxy.upstream import Upstream
@@ -141,7 +141,7 @@ class Routes:
 
     async def _replay(self, key: Key, who: Asking) -> Response:
         head, after, transform = await self._reading.replay(key, request.args)
-        headers = [(b"x-request-id", who.request_id.encode()), *_session(head)]
+        headers = own_headers(who.request_id, head.session)
         keep_alive = self._settings.keep_alive_seconds
 
         async def stream(reply: Reply, _: Scope) -> None:
@@ -225,7 +225,3 @@ def _json(body: bytes, head: Head | None = None) -> Response:
     if head is not None and head.session is not None:
         response.headers["x-agent-session-id"] = head.session
     return response
-
-
-def _session(head: Head) -> list[tuple[bytes, bytes]]:
-    return [(b"x-agent-session-id", head.session.encode("latin-1", "replace"))] if head.session is not None else []

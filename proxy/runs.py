@@ -7,12 +7,12 @@ import time
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import loads
 from respool.proxy.protocol.repair import Failure, Sequencer
-from respool.proxy.relay import Relay
+from respool.proxy.relay import Relay, own_end
 from respool.proxy.run import Run, Word
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
 from respool.proxy.upstream import Upstream
-from respool.store.base import Cancelled, Chunk, End, Head, Key, Store, StoreError
+from respool.store.base import Chunk, End, Head, Key, Store, StoreError
 from respool.store.status import Status
 
 log = logging.getLogger(__name__)
@@ -81,26 +81,14 @@ async def end_orphans(store: Store, snapshots: Snapshots, settings: Settings) ->
 
 
 async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, head: Head) -> None:
-    if head.cancel_requested:
-        return await _write_end(store, snapshots, settings, head, Status.CANCELLED, None)
-    try:
-        return await _write_end(store, snapshots, settings, head, Status.FAILED, _OWNER_LOST)
-    except Cancelled:
-        return await _write_end(store, snapshots, settings, head, Status.CANCELLED, None)
-
-
-async def _write_end(
-    store: Store, snapshots: Snapshots, settings: Settings, head: Head, status: Status, failure: Failure | None
-) -> None:
+    # Nobody is served yet, so a cancel that counts was committed before the process died.
+    status, failure = (Status.CANCELLED, None) if head.cancel_requested else (Status.FAILED, _OWNER_LOST)
     sequencer = Sequencer.resumed(Envelope(loads(head.envelope)), head.last_seq + 1)
     initial = sequencer.envelope.snapshot(Status.IN_PROGRESS)
     snapshot = await snapshots.take(store, head.key, initial, "incomplete")
     snapshots.forget(head.key)
-    if status is Status.CANCELLED and settings.cancelled_output == "clear":
-        snapshot["output"] = []
-    frames = sequencer.preface()
-    ending = sequencer.end(snapshot, status, failure, int(time.time()))
+    frames, ending = own_end(sequencer, snapshot, status, failure, settings)
     now_ms = time.time_ns() // 1_000_000
-    chunk = Chunk.of(head.last_seq + 1, [*frames, ending.frame], now_ms)
+    chunk = Chunk.of(head.last_seq + 1, frames, now_ms)
     await store.append(head.key, head.epoch, chunk, end=End(ending.status, ending.result, now_ms))
     log.info("orphan_ended", extra={"response_id": head.key.id, "status": str(ending.status)})
