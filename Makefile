@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench check format clean
+.PHONY: help demo test soak bench check format clean
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -17,14 +17,17 @@ check: $(VENV)/.ready ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m 'not agent and not registry' tests
+	$(BIN)/python -m pytest -q -m 'not agent and not registry and not soak' tests
 
 format: $(VENV)/.ready ## let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 test: check ## everything, with real agents, the real OpenAI client and the wheel
-	$(BIN)/python -m pytest -q -m 'agent or registry' tests
+	$(BIN)/python -m pytest -q -m '(agent or registry) and not soak' tests
+
+soak: $(VENV)/.ready ## kills, faults and load for hours if asked to: SOAK="-k crash" takes a part
+	$(BIN)/python -m pytest -q -s -o timeout=0 -m soak $(SOAK) tests
 
 bench: $(VENV)/.ready ## what respool costs, beside others: a table, docs/performance.md lists the options
 	$(BIN)/python -m tests.bench $(BENCH)
