@@ -7,19 +7,16 @@
 import asyncio
 import gc
 import importlib.metadata
-import inspect
 import os
 import signal
 import socket
 import sqlite3
 import sys
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any
 
 import typer
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
+from respool.cli.options import give_signature, leave, settings_of, settings_parameters
 from respool.proxy import telemetry
 from respool.proxy.app import App
 from respool.proxy.server import Server, bind
@@ -28,7 +25,6 @@ from respool.store.base import Incompatible, Locked, StorageFailed
 from respool.store.open import open_store
 from respool.store.sqlite_file import Synchronous
 
-_WRONG_OPTIONS = 2
 _NO_ADDRESS = 3
 _NO_STORE = 4
 # Followers get this long to take the end that the drain has written for them.
@@ -39,64 +35,25 @@ def add_serve(app: typer.Typer) -> None:
     """Register the command; its options are the fields of Settings."""
 
     def serve(**options: Any) -> None:
-        given = {name: value for name, value in options.items() if value is not None}
-        try:
-            settings = Settings(**given)
-        except ValidationError as error:
-            _leave(_WRONG_OPTIONS, *_complaints(error))
-        _run(settings)
+        _run(settings_of(options))
 
-    parameters = [_parameter(name, field) for name, field in Settings.model_fields.items()]
-    serve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    serve.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    give_signature(serve, settings_parameters())
     app.command("serve", help="Serve in front of an agent. Every option is also a variable RESPOOL_...")(serve)
-
-
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    default = field.default
-    shown = (
-        "" if default in (None, PydanticUndefined) else ", ".join(default) if isinstance(default, tuple) else default
-    )
-    words = f"{field.description} [env: RESPOOL_{name.upper()}]" + (f" [default: {shown}]" if shown != "" else "")
-    option = typer.Option(None, f"--{name.replace('_', '-')}", help=words, show_default=False, metavar=_metavar(field))
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=str | None)
-
-
-def _metavar(field: FieldInfo) -> str:
-    if get_origin(field.annotation) is Literal:
-        return "|".join(get_args(field.annotation))
-    return "INTEGER" if field.annotation is int else "NUMBER" if field.annotation is float else "TEXT"
-
-
-def _complaints(error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        words = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            words = "is required"
-        lines.append(f"--{name.replace('_', '-')} (RESPOOL_{name.upper()}): {words}")
-    return lines
-
-
-def _leave(code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        print(f"respool: {line}", file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def _run(settings: Settings) -> None:
     telemetry.set_up(settings.log_level)
-    listeners = [_listener(settings.listen)]
-    if settings.admin_listen is not None:
-        listeners.append(_listener(settings.admin_listen))
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        code = runner.run(_serve(settings, listeners))
-    if code:
-        raise typer.Exit(code)
+    listeners = bound(settings)
+
+    async def serve() -> None:
+        await serve_until(_stop_on_signals(), settings, listeners)
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve())
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
+    """uvloop's where it is installed."""
     try:
         import uvloop
     except ImportError:
@@ -104,22 +61,28 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
+def bound(settings: Settings) -> list[socket.socket]:
+    """The listening sockets: the one for everybody, and the admin's if there is one. Leaves with 3."""
+    addresses = [settings.listen] if settings.admin_listen is None else [settings.listen, settings.admin_listen]
+    return [_listener(address) for address in addresses]
+
+
 def _listener(address: str) -> socket.socket:
     try:
         return bind(*host_and_port(address))
     except OSError as error:
-        _leave(_NO_ADDRESS, f"cannot listen on {address}: {error.strerror or error}")
+        leave(_NO_ADDRESS, f"cannot listen on {address}: {error.strerror or error}")
 
 
-async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
+async def serve_until(stop: asyncio.Event, settings: Settings, listeners: list[socket.socket]) -> None:
+    """Serve until `stop` is set, then drain. Leaves with 4 if the store cannot be opened."""
     url = f"http://{_address(listeners[0])}"
     try:
         synchronous: Synchronous = "FULL" if settings.synchronous == "full" else "NORMAL"
         store = await open_store(settings.store, synchronous=synchronous, served_at=url)
     except (Locked, Incompatible, StorageFailed, ValueError) as error:
-        _leave(_NO_STORE, f"cannot open {settings.store}: {error}")
+        leave(_NO_STORE, f"cannot open {settings.store}: {error}")
     app = App(settings, store)
-    stop = _stop_on_signals()
     server = Server(app)
     try:
         orphans = await app.start()
@@ -133,7 +96,6 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> int:
         await server.close(_FLUSH_SECONDS)
     finally:
         await app.close()
-    return 0
 
 
 def _spare_the_collector() -> None:
