@@ -328,15 +328,8 @@ class Adopt:
 Write = Create | Withdraw | Append | RequestCancel | Delete | Adopt
 
 
-class Backend(Protocol):
-    """Storage beneath a Log: one transaction for many writes, and plain reads. Thin: no tasks, no waiting."""
-
-    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
-        """Do all writes in order in one transaction.
-
-        A write that the invariants refuse yields its error and leaves the others alone. When the storage itself fails,
-        nothing of the whole is written and StorageFailed is raised. `Adopt` fills its `heads`.
-        """
+class Reader(Protocol):
+    """What can be read of a storage, by whoever writes it or by somebody else. Every method may raise StorageFailed."""
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
         """See Store.read."""
@@ -353,8 +346,19 @@ class Backend(Protocol):
     async def list(self, which: Filter) -> Sequence[Head]:
         """See Store.list."""
 
+    async def close(self) -> None:
+        """Let go of the storage."""
+
+
+class Backend(Reader, Protocol):
+    """Storage beneath a Log: one transaction for many writes, and plain reads. Thin: no tasks, no waiting."""
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        """Do all writes in order in one transaction.
+
+        A write that the invariants refuse yields its error and leaves the others alone. When the storage itself fails,
+        nothing of the whole is written and StorageFailed is raised. `Adopt` fills its `heads`.
+        """
+
     async def ping(self) -> None:
         """See Store.ping."""
-
-    async def close(self) -> None:
-        """See Store.close."""

@@ -1,10 +1,11 @@
 """From the address of a store to the store."""
 
-from respool.store.base import Backend, Store
+from respool.store.base import Backend, Reader, Store
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.sqlite import SqliteBackend
 from respool.store.sqlite_file import Synchronous
+from respool.store.sqlite_reader import SqliteReader
 
 
 async def open_store(url: str, *, synchronous: Synchronous = "NORMAL", served_at: str = "") -> Store:
@@ -16,10 +17,25 @@ async def open_store(url: str, *, synchronous: Synchronous = "NORMAL", served_at
     return Log(await _backend(url, synchronous, served_at))
 
 
+async def open_reader(url: str) -> Reader:
+    """What is in the store at `url`, for reading alone: beside the process that serves it, or after its death.
+
+    Nothing is written, nobody is kept waiting, and no file is left behind. Raises ValueError for any address but that
+    of a file (what is in memory only its own process can read), and Incompatible or StorageFailed.
+    """
+    if url == "memory:":
+        raise ValueError("a store in memory can be read through its server alone")
+    return await SqliteReader.open(_path_in(url))
+
+
 async def _backend(url: str, synchronous: Synchronous, served_at: str) -> Backend:
     if url == "memory:":
         return MemoryBackend()
+    return await SqliteBackend.open(_path_in(url), synchronous=synchronous, url=served_at)
+
+
+def _path_in(url: str) -> str:
     path = url.removeprefix("sqlite:///")
     if path in (url, ""):
         raise ValueError(f"{url!r} is no store: say sqlite:///path, sqlite:////absolute/path or memory:")
-    return await SqliteBackend.open(path, synchronous=synchronous, url=served_at)
+    return path

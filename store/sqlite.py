@@ -2,23 +2,19 @@
 
 import os
 import sqlite3
-import sys
-from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, closing
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 from respool.store.base import (
     Adopt,
     Append,
-    Chunk,
     Create,
     Delete,
     Filter,
     Head,
     Key,
-    NotFound,
     Page,
     RequestCancel,
     StoreError,
@@ -27,6 +23,15 @@ from respool.store.base import (
 )
 from respool.store.lock import Lock
 from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
+from respool.store.sqlite_rows import (
+    find_head,
+    find_request,
+    find_result,
+    head_of,
+    list_heads,
+    packed,
+    read_page,
+)
 from respool.store.standing import Change, Standing, appended, refusal
 from respool.store.statements import statements
 from respool.store.status import Status
@@ -35,7 +40,6 @@ READERS = 2
 """Connections that read: one more than one, so that a poll does not wait for the load of a long history."""
 
 _SQL = statements("sqlite")
-_Row = tuple[Any, ...]
 
 
 class SqliteBackend:
@@ -77,21 +81,19 @@ class SqliteBackend:
         return await self._writer.run(self._commit, writes)
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
-        return await self._reader().run(_read, key, after, max_bytes)
+        return await self._reader().run(read_page, key, after, max_bytes)
 
     async def head(self, key: Key) -> Head:
-        return _head(await self._reader().run(_row, "head", key))
+        return await self._reader().run(find_head, key)
 
     async def request(self, key: Key) -> bytes:
-        (body,) = await self._reader().run(_row, "request", key)
-        return bytes(body)
+        return await self._reader().run(find_request, key)
 
     async def result(self, key: Key) -> bytes | None:
-        (body,) = await self._reader().run(_row, "result", key)
-        return None if body is None else bytes(body)
+        return await self._reader().run(find_result, key)
 
     async def list(self, which: Filter) -> Sequence[Head]:
-        return await self._reader().run(_list, which)
+        return await self._reader().run(list_heads, which)
 
     async def ping(self) -> None:
         await self._writer.run(_touch)
@@ -130,7 +132,7 @@ class SqliteBackend:
     def _adopt(self, db: sqlite3.Connection, adopt: Adopt) -> None:
         self._standings.clear()
         db.execute(_SQL["adopt"])
-        adopt.heads[:] = map(_head, db.execute(_SQL["orphans"]))
+        adopt.heads[:] = map(head_of, db.execute(_SQL["orphans"]))
 
 
 def _change(db: sqlite3.Connection, standing: Standing | None, change: Change) -> Standing | None:
@@ -161,7 +163,7 @@ def _create(db: sqlite3.Connection, create: Create) -> Standing:
 def _append(db: sqlite3.Connection, standing: Standing, append: Append) -> Standing:
     run = standing.run
     if chunk := append.chunk:
-        db.execute(_SQL["insert_chunk"], (run, chunk.last, chunk.at_ms, _packed(chunk.sizes), chunk.data))
+        db.execute(_SQL["insert_chunk"], (run, chunk.last, chunk.at_ms, packed(chunk.sizes), chunk.data))
     if note := append.note:
         db.execute(_SQL["note"], (note.agent_id, note.session, run))
     if end := append.end:
@@ -170,60 +172,7 @@ def _append(db: sqlite3.Connection, standing: Standing, append: Append) -> Stand
     return appended(standing, append)
 
 
-def _read(db: sqlite3.Connection, key: Key, after: int, max_bytes: int) -> Page:
-    def page() -> Page:
-        run, status, last_seq = _row(db, "position", key)
-        with closing(db.execute(_SQL["chunks"], (run, after))) as rows:
-            return Page.cut(_chunks(rows), after, max_bytes, last_seq if Status(status).ended else None)
-
-    # One transaction, so that the status and the events are of the same moment.
-    return in_transaction(db, "BEGIN", page)
-
-
-def _chunks(rows: sqlite3.Cursor) -> Iterator[Chunk]:
-    for last, at_ms, packed, data in rows:
-        sizes = _unpacked(packed)
-        yield Chunk(last - len(sizes) + 1, data, sizes, at_ms)
-
-
-def _row(db: sqlite3.Connection, statement: str, key: Key) -> _Row:
-    row: _Row | None = db.execute(_SQL[statement], key).fetchone()
-    if row is None:
-        raise NotFound
-    return row
-
-
-def _head(row: _Row) -> Head:
-    _run, owner, id_, status, background, stream, *told, cancel_requested, ended_at_ms = row
-    told += (bool(cancel_requested), ended_at_ms)
-    return Head(Key(owner, id_), Status(status), bool(background), bool(stream), *told)
-
-
-def _list(db: sqlite3.Connection, which: Filter) -> Sequence[Head]:
-    values = {name: getattr(which, name) for name in ("owner", "conversation", "status", "after", "limit")}
-    conditions = [_SQL[f"list_{name}"] for name in values if name != "limit" and values[name] is not None]
-    if which.visible:
-        conditions.append(_SQL["list_visible"])
-    rows = db.execute(" ".join([_SQL["list"], *conditions, _SQL["list_order"]]), values)
-    return [_head(row) for row in rows]
-
-
 def _touch(db: sqlite3.Connection) -> None:
     """A real write that changes nothing: the version that the file has."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     db.execute(f"PRAGMA user_version = {version}")
-
-
-def _packed(sizes: "array[int]") -> bytes:
-    return _little_endian(sizes).tobytes()
-
-
-def _unpacked(data: bytes) -> "array[int]":
-    return _little_endian(array("I", data))
-
-
-def _little_endian(sizes: "array[int]") -> "array[int]":
-    if sys.byteorder == "big":
-        sizes = sizes[:]
-        sizes.byteswap()
-    return sizes

@@ -21,6 +21,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MIGRATIONS = migrations("sqlite")
+NEWEST = len(_MIGRATIONS)
+"""The version of the schema that this respool reads and writes."""
+
 _BUSY_SECONDS = 5.0
 
 
@@ -51,9 +54,12 @@ class Connection(aiosqlite.Connection):
         return connection
 
     @classmethod
-    async def reader(cls, path: str) -> Self:
-        """A connection that cannot write, beside an open writer. Raises StorageFailed."""
-        connection = cls(f"file:{_quote(path)}?mode=ro", uri=True)
+    async def reader(cls, path: str, *, immutable: bool = False) -> Self:
+        """A connection that cannot write, beside an open writer. Raises StorageFailed.
+
+        With `immutable` it takes the file for one that nobody writes: it looks for no file beside it and makes none.
+        """
+        connection = cls(f"file:{_quote(path)}?mode=ro{'&immutable=1' if immutable else ''}", uri=True)
         await connection._start()
         return connection
 
@@ -104,7 +110,7 @@ def in_transaction(db: sqlite3.Connection, begin: str, work: Callable[[], T]) ->
 
 
 def _prepare(db: sqlite3.Connection, path: str, synchronous: Synchronous) -> None:
-    version = _recognise(db, path)
+    version = recognise(db, path)
     if version == 0:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # later it would take a full VACUUM
     db.execute("PRAGMA journal_mode = WAL")
@@ -117,7 +123,7 @@ def _prepare(db: sqlite3.Connection, path: str, synchronous: Synchronous) -> Non
         _migrate(db, number, script)
 
 
-def _recognise(db: sqlite3.Connection, path: str) -> int:
+def recognise(db: sqlite3.Connection, path: str) -> int:
     """The version of the schema, 0 for an empty file. Writes nothing. Raises Incompatible."""
     try:
         (application,) = db.execute("PRAGMA application_id").fetchone()
@@ -129,10 +135,10 @@ def _recognise(db: sqlite3.Connection, path: str) -> int:
         raise Incompatible(f"{path} is not a SQLite database.") from error
     if application != APPLICATION_ID and (application or objects):
         raise Incompatible(f"{path} is a SQLite database, but not one of respool.")
-    if version > len(_MIGRATIONS):
+    if version > NEWEST:
         raise Incompatible(
             f"{path} was written by a newer respool: its schema has version {version}, "
-            f"this respool knows versions up to {len(_MIGRATIONS)}."
+            f"this respool knows versions up to {NEWEST}."
         )
     return int(version)
 

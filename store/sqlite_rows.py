@@ -1,0 +1,91 @@
+"""What is read from a SQLite database of ours: rows into records, each function in the thread of its connection."""
+
+import sqlite3
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+from respool.store.base import Chunk, Filter, Head, Key, NotFound, Page
+from respool.store.sqlite_file import in_transaction
+from respool.store.statements import statements
+from respool.store.status import Status
+
+_SQL = statements("sqlite")
+_Row = tuple[Any, ...]
+
+
+def read_page(db: sqlite3.Connection, key: Key, after: int, max_bytes: int) -> Page:
+    """See Store.read."""
+
+    def page() -> Page:
+        run, status, last_seq = _find(db, "position", key)
+        with closing(db.execute(_SQL["chunks"], (run, after))) as rows:
+            return Page.cut(_chunks(rows), after, max_bytes, last_seq if Status(status).ended else None)
+
+    # One transaction, so that the status and the events are of the same moment.
+    return in_transaction(db, "BEGIN", page)
+
+
+def _chunks(rows: sqlite3.Cursor) -> Iterator[Chunk]:
+    for last, at_ms, sizes_on_disk, data in rows:
+        sizes = _unpacked(sizes_on_disk)
+        yield Chunk(last - len(sizes) + 1, data, sizes, at_ms)
+
+
+def find_head(db: sqlite3.Connection, key: Key) -> Head:
+    """See Store.head."""
+    return head_of(_find(db, "head", key))
+
+
+def find_request(db: sqlite3.Connection, key: Key) -> bytes:
+    """See Store.request."""
+    (body,) = _find(db, "request", key)
+    return bytes(body)
+
+
+def find_result(db: sqlite3.Connection, key: Key) -> bytes | None:
+    """See Store.result."""
+    (body,) = _find(db, "result", key)
+    return None if body is None else bytes(body)
+
+
+def list_heads(db: sqlite3.Connection, which: Filter) -> Sequence[Head]:
+    """See Store.list."""
+    values = {name: getattr(which, name) for name in ("owner", "conversation", "status", "after", "limit")}
+    conditions = [_SQL[f"list_{name}"] for name in values if name != "limit" and values[name] is not None]
+    if which.visible:
+        conditions.append(_SQL["list_visible"])
+    rows = db.execute(" ".join([_SQL["list"], *conditions, _SQL["list_order"]]), values)
+    return [head_of(row) for row in rows]
+
+
+def head_of(row: _Row) -> Head:
+    """A row of the view `head` as a record."""
+    _run, owner, id_, status, background, stream, *told, cancel_requested, ended_at_ms = row
+    told += (bool(cancel_requested), ended_at_ms)
+    return Head(Key(owner, id_), Status(status), bool(background), bool(stream), *told)
+
+
+def _find(db: sqlite3.Connection, statement: str, key: Key) -> _Row:
+    row: _Row | None = db.execute(_SQL[statement], key).fetchone()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def packed(sizes: "array[int]") -> bytes:
+    """The sizes of a chunk as they are on disk."""
+    return _little_endian(sizes).tobytes()
+
+
+def _unpacked(data: bytes) -> "array[int]":
+    return _little_endian(array("I", data))
+
+
+def _little_endian(sizes: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        sizes = sizes[:]
+        sizes.byteswap()
+    return sizes
