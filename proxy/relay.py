@@ -23,6 +23,7 @@ from respool.proxy.protocol.unfold import is_response, unfold
 from respool.proxy.run import Answer, Run, Word
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
+from respool.proxy.unpacking import UnknownCoding, coding_of, unpacked
 from respool.proxy.upstream import Upstream
 from respool.store.base import Cancelled, Chunk, End, Note, StorageFailed, StoreError
 from respool.store.status import Status
@@ -123,13 +124,13 @@ class Relay:
     async def _read_agent(self) -> None:
         """Relay until the agent's terminal event is held. Raises Stopped for every other way to end."""
         response = self._response = await self._open()
-        self._pieces = agent.pieces(response)
         self._run.session = response.headers.get("x-agent-session-id")
         if self._run.session:
             self._note = Note(session=self._run.session)
         kind = response.headers.get("content-type", "text/event-stream").partition(";")[0].strip().lower()
         if not response.is_success:
             raise await self._refused(response)
+        self._pieces = _readable_pieces(response)
         if kind == "text/event-stream":
             self._run.accepted.set()
             await self._read_stream(response)
@@ -156,8 +157,11 @@ class Relay:
             raise
 
     async def _refused(self, response: httpx.Response) -> Stopped:
+        self._pieces = agent.pieces(response)
         body = await self._read_body(_REFUSAL_BYTES)
-        failure = _words_of(body) or Failure("server_error", f"The agent answered with status {response.status_code}.")
+        failure = _words_of(response, body) or Failure(
+            "server_error", f"The agent answered with status {response.status_code}."
+        )
         answer = Answer(response.status_code, agent.end_to_end(response.headers.raw, (b"content-length",)), body)
         return Stopped(Status.FAILED, failure, unsent=answer)
 
@@ -385,10 +389,22 @@ def _chunks(frames: list[bytes], first: int) -> Iterator[tuple[Chunk, bool]]:
     yield Chunk.of(first + start, frames[start:], now), True
 
 
-def _words_of(body: bytes) -> Failure | None:
+def _readable_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     try:
+        return agent.unpacked_pieces(response)
+    except UnknownCoding as coding:
+        failure = Failure(
+            "server_error", f"The agent answered with the content coding {coding}, which nobody asked for."
+        )
+        raise _failed(failure) from coding
+
+
+def _words_of(response: httpx.Response, body: bytes) -> Failure | None:
+    try:
+        if (coding := coding_of(response)) is not None:
+            body = unpacked(body, coding, _REFUSAL_BYTES)
         return failure_of(loads(body))
-    except ValueError:
+    except (ValueError, UnknownCoding, httpx.RemoteProtocolError):
         return None
 
 

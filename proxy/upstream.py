@@ -11,6 +11,7 @@ from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.repair import Failure
 from respool.proxy.settings import Settings
 from respool.proxy.transport import Transport
+from respool.proxy.unpacking import Unpacked, coding_of
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -104,6 +105,12 @@ class _Upload(httpx.AsyncByteStream):
 def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """The body of an answer as it arrives. Raises httpx.TransportError behind everything that had arrived."""
     return aiter(cast(httpx.AsyncByteStream, response.stream))
+
+
+def unpacked_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """`pieces` without the content coding of the answer. Raises UnknownCoding."""
+    coding = coding_of(response)
+    return pieces(response) if coding is None else Unpacked(pieces(response), coding)
 
 
 def refusal(error: httpx.TransportError) -> WireError:
