@@ -50,7 +50,8 @@ class Stopped(Exception):
     """The run ends without a terminal event of the agent.
 
     `unsent` is the whole answer if the client has been told nothing yet; None keeps what there is. `provisional` asks
-    to show the end before it is durable, because the storage is what failed.
+    to show the end before it is durable, because the storage is what failed. `alone` puts nothing before the end, which
+    then has the number after the last one committed.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Stopped(Exception):
         *,
         unsent: WireError | Answer | None = None,
         provisional: bool = False,
+        alone: bool = False,
     ) -> None:
         super().__init__(status)
         self.status = status
         self.failure = failure
         self.unsent = unsent
         self.provisional = provisional
+        self.alone = alone or provisional
 
 
 class Relay:
@@ -266,7 +269,8 @@ class Relay:
             if isinstance(error, Cancelled):
                 raise Stopped(Status.CANCELLED) from error
             log.exception("storage_failed", extra={"response_id": run.key.id})
-            raise Stopped(Status.FAILED, _STORAGE, provisional=True) from error
+            unsent = errors.storage_error(sent=True)
+            raise Stopped(Status.FAILED, _STORAGE, unsent=unsent, provisional=True) from error
         self._mark = sequencer.mark()
         run.began.set()
         if ending is not None:
@@ -283,11 +287,9 @@ class Relay:
 
     async def _end_without_agent(self, stopped: Stopped) -> None:
         if stopped.unsent is not None and not self._sequencer.began:
-            try:
-                if await self._withdraw(stopped.unsent):
-                    return
-            except Cancelled:
-                stopped = Stopped(Status.CANCELLED)
+            if await self._withdraw(stopped.unsent):
+                return
+            stopped = Stopped(Status.CANCELLED)
         ending = await self._own_end(stopped)
         if not stopped.provisional:
             try:
@@ -305,13 +307,15 @@ class Relay:
         except Cancelled:
             # A cancel was committed between the failure and this end: what the log says in the end is the cancel.
             self._sequencer.rewind(self._mark)
-            await self._end_without_agent(Stopped(Status.CANCELLED))
+            await self._end_without_agent(Stopped(Status.CANCELLED, alone=True))
 
     async def _own_end(self, stopped: Stopped) -> Ending:
         """The terminal event, behind what must precede it."""
         self._mark = self._sequencer.mark()
         snapshot = await self._fold("completed" if stopped.status is Status.COMPLETED else "incomplete")
-        self._unwritten, ending = own_end(self._sequencer, snapshot, stopped.status, stopped.failure, self._settings)
+        preface = [] if stopped.alone else self._sequencer.preface()
+        ending = own_end(self._sequencer, snapshot, stopped.status, stopped.failure, self._settings)
+        self._unwritten = [*preface, ending.frame]
         return ending
 
     async def _fold(self, items: str | None = None) -> JsonObject:
@@ -323,12 +327,18 @@ class Relay:
             return initial
 
     async def _withdraw(self, unsent: WireError | Answer) -> bool:
-        """Take the record back as if it had never been; False if the storage does not let us. Raises Cancelled."""
+        """Take the record back as if it had never been; False if a cancel was committed before."""
+        run = self._run
         try:
-            await self._run.store.withdraw(self._run.key, self._run.epoch)
-        except StorageFailed:
+            try:
+                await run.store.withdraw(run.key, run.epoch)
+            except StorageFailed:
+                # Nobody waits for a storage that fails.
+                run.refuse(unsent)
+                await run.store.show_withdrawn(run.key, run.epoch)
+        except Cancelled:
             return False
-        self._run.refuse(unsent)
+        run.refuse(unsent)
         return True
 
     def _ended(self, ending: Ending) -> None:
@@ -364,13 +374,11 @@ class Relay:
 
 def own_end(
     sequencer: Sequencer, snapshot: JsonObject, status: Status, failure: Failure | None, settings: Settings
-) -> tuple[list[bytes], Ending]:
-    """An end that the agent did not write, over the folded `snapshot`: its frames, and the ending that is the last."""
+) -> Ending:
+    """An end that the agent did not write, over the folded `snapshot`."""
     if status is Status.CANCELLED and settings.cancelled_output == "clear":
         snapshot["output"] = []
-    frames = sequencer.preface()
-    ending = sequencer.end(snapshot, status, failure, _now())
-    return [*frames, ending.frame], ending
+    return sequencer.end(snapshot, status, failure, _now())
 
 
 def _failed(failure: Failure) -> Stopped:

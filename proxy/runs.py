@@ -87,8 +87,9 @@ async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, he
     initial = sequencer.envelope.snapshot(Status.IN_PROGRESS)
     snapshot = await snapshots.take(store, head.key, initial, "incomplete")
     snapshots.forget(head.key)
-    frames, ending = own_end(sequencer, snapshot, status, failure, settings)
+    preface = sequencer.preface()
+    ending = own_end(sequencer, snapshot, status, failure, settings)
     now_ms = time.time_ns() // 1_000_000
-    chunk = Chunk.of(head.last_seq + 1, frames, now_ms)
+    chunk = Chunk.of(head.last_seq + 1, [*preface, ending.frame], now_ms)
     await store.append(head.key, head.epoch, chunk, end=End(ending.status, ending.result, now_ms))
     log.info("orphan_ended", extra={"response_id": head.key.id, "status": str(ending.status)})

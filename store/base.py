@@ -235,6 +235,13 @@ class Store(Protocol):
         Only for a storage that fails in mid-run. Returns when the end is durable; raises as `append`.
         """
 
+    async def show_withdrawn(self, key: Key, epoch: int) -> None:
+        """Let a response that never began be gone for everybody at once, and forget it as soon as the storage lets it.
+
+        Only for a storage that fails. Meanwhile a `create` with its key raises StorageFailed. Returns when it is
+        forgotten; raises as `withdraw`, and then it is there again.
+        """
+
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
         """Events with numbers greater than `after`, at least one if there is one, and about `max_bytes` at most.
 

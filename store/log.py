@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 
 from respool.store.base import (
     Adopt,
@@ -54,6 +55,7 @@ class Log:
     ) -> None:
         self._backend = backend
         self._tails = Tails(tail_bytes, ended_tail_bytes)
+        self._withdrawn: set[Key] = set()
         self._sleep = sleep
         self._queue: list[tuple[Write, asyncio.Future[Exception | None]]] = []
         self._writer: asyncio.Task[None] | None = None
@@ -65,6 +67,8 @@ class Log:
         return self._tails.held
 
     async def create(self, head: Head, request: bytes) -> None:
+        if head.key in self._withdrawn:
+            raise StorageFailed("The storage has not yet forgotten the response that had this id.")
         await self._write(Create(head, request))
 
     async def withdraw(self, key: Key, epoch: int) -> None:
@@ -76,12 +80,14 @@ class Log:
         await self._write(Append(key, epoch, chunk, note, end))
 
     async def request_cancel(self, key: Key) -> None:
+        self._storage_of(key)
         tail = self._tails.get(key)
         if tail is not None and tail.ended:
             raise Ended  # also for an end that readers have been shown and the storage has not yet taken
         await self._write(RequestCancel(key))
 
     async def delete(self, key: Key) -> None:
+        self._storage_of(key)
         await self._write(Delete(key))
 
     async def adopt(self) -> Sequence[Head]:
@@ -101,7 +107,17 @@ class Log:
         tail.end()
         await self._insist(Append(key, epoch, chunk, end=end))
 
-    async def _insist(self, write: Append) -> None:
+    async def show_withdrawn(self, key: Key, epoch: int) -> None:
+        """See Store.show_withdrawn. Gives up quietly when the store is closed: it is an orphan then."""
+        self._storage()
+        self._withdrawn.add(key)
+        self._tails.drop(key)
+        try:
+            await self._insist(Withdraw(key, epoch))
+        finally:
+            self._withdrawn.discard(key)
+
+    async def _insist(self, write: Append | Withdraw) -> None:
         for pause in _pauses():
             try:
                 await self._write(write)
@@ -115,7 +131,7 @@ class Log:
             await self._sleep(pause)
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
-        storage = self._storage()
+        storage = self._storage_of(key)
         after = max(-1, min(after, FURTHEST))
         tail = self._tails.get(key)
         if tail is not None and after + 1 >= tail.floor:
@@ -136,7 +152,7 @@ class Log:
         """The tail of a response, made if need be; None for one that ended so long ago that it has none."""
         while (tail := self._tails.get(key)) is None:
             forgotten = self._tails.forgotten
-            head = await self._backend.head(key)
+            head = await self._storage_of(key).head(key)
             if head.status.ended:
                 return None
             if self._tails.get(key) is None and self._tails.forgotten == forgotten:
@@ -144,16 +160,20 @@ class Log:
         return tail
 
     async def head(self, key: Key) -> Head:
-        return await self._storage().head(key)
+        return await self._storage_of(key).head(key)
 
     async def request(self, key: Key) -> bytes:
-        return await self._storage().request(key)
+        return await self._storage_of(key).request(key)
 
     async def result(self, key: Key) -> bytes | None:
-        return await self._storage().result(key)
+        return await self._storage_of(key).result(key)
 
     async def list(self, which: Filter) -> Sequence[Head]:
-        return await self._storage().list(which)
+        storage = self._storage()
+        if not self._withdrawn:
+            return await storage.list(which)
+        found = await storage.list(replace(which, limit=which.limit + len(self._withdrawn)))
+        return [head for head in found if head.key not in self._withdrawn][: which.limit]
 
     async def ping(self) -> None:
         await self._storage().ping()
@@ -171,6 +191,12 @@ class Log:
         if self._closed:
             raise StorageFailed("The store is closed.")
         return self._backend
+
+    def _storage_of(self, key: Key) -> Backend:
+        storage = self._storage()
+        if key in self._withdrawn:
+            raise NotFound
+        return storage
 
     async def _write(self, write: Write) -> None:
         self._storage()

@@ -87,10 +87,13 @@ class Sequencer:
 
     @classmethod
     def resumed(cls, envelope: Envelope, seq: int) -> "Sequencer":
-        """The stream of a run whose first `seq` events are in the log and whose agent is gone."""
+        """The stream of a run whose first `seq` events are in the log and whose agent is gone.
+
+        Once there are any, its end is the next: a dead process may have shown an end with that number while its storage
+        failed, so nothing may come in between.
+        """
         sequencer = cls(envelope)
-        # Created and in_progress are the first two of every log; a queued one between them has begun no more than that.
-        sequencer.seq, sequencer.began, sequencer._flowing = seq, seq > 0, seq > 1
+        sequencer.seq, sequencer.began, sequencer._flowing = seq, seq > 0, seq > 0
         return sequencer
 
     @property

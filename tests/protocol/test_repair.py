@@ -624,7 +624,7 @@ def test_a_terminal_event_that_was_not_written_gives_way_to_another_end() -> Non
 
 @pytest.mark.parametrize(
     ("messages", "names_of_end"),
-    [([], ["created", "in_progress", "failed"]), ([CREATED], ["in_progress", "failed"]), (FULL[:5], ["failed"])],
+    [([], ["created", "in_progress", "failed"]), (FULL[:2], ["failed"]), (FULL[:5], ["failed"])],
 )
 def test_the_stream_of_an_orphan_goes_on_where_its_log_ends(messages: list[Message], names_of_end: list[str]) -> None:
     log = Sequencer(ENVELOPE).take(messages)
@@ -632,6 +632,15 @@ def test_the_stream_of_an_orphan_goes_on_where_its_log_ends(messages: list[Messa
     told = tell([], sequencer=sequencer, before=log, stop=(Status.FAILED, Failure("owner_lost", "Lost.")))
     check(told)
     assert told.names == [*names(log), *names_of_end]
+
+
+def test_an_orphan_that_had_begun_gets_its_end_and_nothing_before_it() -> None:
+    log = Sequencer(ENVELOPE).take([CREATED])
+    sequencer = Sequencer.resumed(ENVELOPE, 1)
+    told = tell([], sequencer=sequencer, before=log, stop=(Status.FAILED, Failure("owner_lost", "Lost.")))
+    assert told.names == ["created", "failed"]
+    assert told.final["error"] == {"code": "owner_lost", "message": "Lost."}
+    read_strictly(told.events)
 
 
 def test_terminal_names_are_the_three_of_the_wire() -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from respool.proxy.protocol.jsons import dumps
-from respool.store.base import Head, Key
+from respool.proxy.protocol.sse import encode
+from respool.store.base import Chunk, Head, Key
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.status import Status
@@ -27,3 +28,16 @@ async def test_an_orphan_ends_at_the_start_as_what_was_committed_first(is_cancel
         assert (final["error"] or {}).get("code") == (None if is_cancelled else "owner_lost")
         assert whole(await s.events(GIVEN_ID)) == final
         assert s.agent.asked == []
+
+
+async def test_an_orphan_of_which_a_client_saw_created_alone_ends_with_the_next_number() -> None:
+    """The dead process may have shown an end with that number while its storage failed."""
+    key, store = Key("", GIVEN_ID), Log(MemoryBackend())
+    fields = {"id": GIVEN_ID, "object": "response", "created_at": 1, "background": True, "store": True}
+    await store.create(Head(key, Status.IN_PROGRESS, True, True, 1, dumps(fields)), b"{}")
+    created = {"type": "response.created", "sequence_number": 0, "response": {**fields, "status": "in_progress"}}
+    await store.append(key, 1, Chunk.of(0, [encode(b"response.created", dumps(created))], 1))
+    async with scene(saying(*HELLO), store=store) as s:
+        _, end = await s.events(GIVEN_ID)
+        assert (end.name, end.data["sequence_number"]) == ("response.failed", 1)
+        assert end.data["response"] == await s.get(GIVEN_ID)

@@ -3,9 +3,10 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
-from respool.store.base import Append, Create, StorageFailed
+from respool.store.base import Append, Create, Filter, RequestCancel, StorageFailed
 from tests.proxy.agent import Held, Wire, answer, answering, closing, completed, delta, opening, saying
 from tests.proxy.client import deltas, error_of, events_of, text_of, whole
 from tests.proxy.scene import BACKGROUND, Scene, id_from, scene
@@ -203,30 +204,89 @@ async def test_a_foreground_answer_says_that_its_storage_failed() -> None:
         store.broken.clear()
 
 
-async def test_a_run_whose_first_event_cannot_be_written_still_ends_well_formed() -> None:
-    store, speaking = Turnstile(), asyncio.Event()
+class Slow:
+    """A script: the head of its answer, and after `speaking` is set a whole good answer."""
 
-    async def script(wire: Wire) -> None:
+    def __init__(self) -> None:
+        self.speaking = asyncio.Event()
+
+    async def __call__(self, wire: Wire) -> None:
         await wire.request()
-        await speaking.wait()
         await wire.begin()
+        await self.speaking.wait()
         await wire.say(*answer("x"))
         await wire.end()
 
-    async with scene(script, store=store.log, accept_grace_ms=600_000) as s:
-        posting = asyncio.create_task(s.create(CHOSEN, **BACKGROUND))
+
+async def withdrawn(s: Scene, store: Turnstile) -> None:
+    """Nothing is left of the response for anybody, and the storage forgets it once it can be written again."""
+    path = f"/responses/{GIVEN_ID}"
+    for query in ({}, {"stream": "true"}):
+        assert (await s.client.get(path, params=query)).status_code == 404
+    assert (await s.client.delete(path)).status_code == 404
+    assert (await s.cancel(GIVEN_ID)).status_code == 404
+    assert (await s.client.get("/_respool/responses", params={"conversation": "c"})).json()["data"] == []
+    refused = await s.create(CHOSEN)
+    assert (refused.status_code, error_of(refused)["code"]) == (503, "storage_error")
+    store.broken.clear()
+    while (again := await s.create(CHOSEN)).status_code == 503:
+        pass
+    assert again.json()["status"] == "completed"
+    assert len(s.agent.asked) == 2
+
+
+@pytest.mark.parametrize("asked", [{}, {"background": True}])
+async def test_a_run_whose_first_event_cannot_be_written_is_a_503_and_nothing_of_it_is_kept(
+    asked: dict[str, Any],
+) -> None:
+    slow, store = Slow(), Turnstile()
+    async with scene(slow, HELLO, store=store.log, accept_grace_ms=600_000) as s:
+        posting = asyncio.create_task(s.create(CHOSEN, conversation="c", **asked))
         await until(lambda: s.agent.asked)
         store.broken.add(KEY)
-        speaking.set()
-        events = events_of((await posting).content)
-        assert whole(events)["error"] == STORAGE
+        slow.speaking.set()
+        response = await posting
+        assert (response.status_code, error_of(response)["code"]) == (503, "storage_error")
+        assert response.headers["x-should-retry"] == "false"
+        await withdrawn(s, store)
+
+
+@pytest.mark.parametrize("asked", [{}, {"background": True}])
+async def test_a_stream_whose_first_event_cannot_be_written_is_one_error_and_nothing_of_it_is_kept(
+    asked: dict[str, Any],
+) -> None:
+    slow, store = Slow(), Turnstile()
+    async with scene(slow, HELLO, store=store.log, accept_grace_ms=600_000) as s:
+        async with s.stream(CHOSEN, conversation="c", **asked) as stream, s.replay(GIVEN_ID) as early:
+            store.broken.add(KEY)
+            slow.speaking.set()
+            (error,) = await stream.rest()
+            assert (error.name, error.data["code"], error.data["sequence_number"]) == ("error", "storage_error", 0)
+            if asked:
+                with pytest.raises(httpx.TransportError):
+                    await early.rest()
+        await withdrawn(s, store)
+
+
+async def test_a_withdrawal_that_is_owed_gives_way_to_a_cancel_that_was_committed_first() -> None:
+    slow, store = Slow(), Turnstile()
+    async with scene(slow, store=store.log, accept_grace_ms=600_000) as s:
+        posting = asyncio.create_task(s.create(CHOSEN, **BACKGROUND))
+        await until(lambda: s.agent.asked)
+        await store.backend.commit([RequestCancel(KEY)])
+        store.broken.add(KEY)
+        slow.speaking.set()
+        assert (await posting).status_code == 200
         store.broken.clear()
+        while (answer := await s.client.get(f"/responses/{GIVEN_ID}")).status_code == 404:
+            pass
         while (await s.get(GIVEN_ID))["status"] == "in_progress":
             pass
-        assert await s.events(GIVEN_ID) == events
+        final = whole(await s.events(GIVEN_ID))
+        assert final["status"] == "cancelled", answer.text
 
 
-async def test_a_refused_create_that_cannot_be_withdrawn_still_ends() -> None:
+async def test_a_refusal_of_the_agent_is_handed_on_although_the_record_cannot_be_withdrawn() -> None:
     store, refusing = Turnstile(), asyncio.Event()
 
     async def script(wire: Wire) -> None:
@@ -234,15 +294,33 @@ async def test_a_refused_create_that_cannot_be_withdrawn_still_ends() -> None:
         await refusing.wait()
         await wire.answer("400 Bad Request", b'{"error":{"code":"c","message":"m"}}')
 
-    async with scene(script, store=store.log, accept_grace_ms=600_000) as s:
+    async with scene(script, HELLO, store=store.log, accept_grace_ms=600_000) as s:
         posting = asyncio.create_task(s.create(CHOSEN, **BACKGROUND))
         await until(lambda: s.agent.asked)
         store.broken.add(KEY)
         refusing.set()
-        assert whole(events_of((await posting).content))["status"] == "failed"
+        response = await posting
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "c")
+        await withdrawn(s, store)
+
+
+async def test_after_nothing_but_created_the_end_is_still_the_next_number_and_the_only_event_shown_early() -> None:
+    slow, store = Slow(), Turnstile()
+    async with scene(slow, store=store.log, accept_grace_ms=1) as s:
+        async with s.stream(CHOSEN, background=True) as stream:
+            await id_from(stream)
+            store.broken.add(KEY)
+            slow.speaking.set()
+            (end,) = await stream.rest()
+        assert (end.name, end.data["sequence_number"]) == ("response.failed", 1)
+        assert end.data["response"]["error"] == STORAGE
+        # Of what a process that died now would have left, the next one makes an end with the same number.
+        (head,) = await store.backend.list(Filter())
+        assert head.last_seq == 0
         store.broken.clear()
         while (await s.get(GIVEN_ID))["status"] == "in_progress":
             pass
+        assert (await s.events(GIVEN_ID))[1:] == [end]
 
 
 async def test_the_failure_of_one_response_does_not_touch_another() -> None:

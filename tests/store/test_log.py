@@ -12,6 +12,7 @@ from respool.store.base import (
     Filter,
     Gap,
     Key,
+    NotFound,
     RequestCancel,
     StorageFailed,
     StoreError,
@@ -275,6 +276,51 @@ async def test_a_fenced_end_is_taken_back(store: Log) -> None:
     with pytest.raises(Fenced):
         await store.show_end(KEY, 1, chunk(0, b"end"), end(Status.FAILED))
     assert not (await store.read(KEY, -1, 100)).ended
+
+
+# A withdrawal while the storage fails
+
+
+async def test_a_withdrawal_is_shown_before_it_is_durable_and_written_when_the_storage_recovers(
+    probe: Probe, store: Log, pauses: Pauses
+) -> None:
+    follower = asyncio.create_task(follow(store))
+    await let_others_run()
+    probe.broken = {KEY}
+    withdrawing = asyncio.create_task(store.show_withdrawn(KEY, 1))
+    await let_others_run()
+    for attempt in (store.head(KEY), store.request(KEY), store.result(KEY), store.delete(KEY), follower):
+        with pytest.raises(NotFound):
+            await attempt
+    with pytest.raises(NotFound):
+        await store.request_cancel(KEY)
+    await store.wait(KEY, -1)
+    assert [found.key for found in await store.list(Filter(limit=1))] == [OTHER]
+    with pytest.raises(StorageFailed):
+        await store.create(head(), b"")
+    assert not withdrawing.done()
+    probe.broken = set()
+    pauses.more.set()
+    await withdrawing
+    await store.create(head(), b"again")
+    assert await store.request(KEY) == b"again"
+
+
+async def test_a_shown_withdrawal_that_the_storage_refuses_is_taken_back(probe: Probe, store: Log) -> None:
+    await probe.backend.commit([RequestCancel(KEY)])
+    with pytest.raises(Cancelled):
+        await store.show_withdrawn(KEY, 1)
+    assert (await store.head(KEY)).cancel_requested
+
+
+async def test_a_shown_withdrawal_is_given_up_when_the_store_closes(probe: Probe, store: Log, pauses: Pauses) -> None:
+    probe.broken = {KEY}
+    withdrawing = asyncio.create_task(store.show_withdrawn(KEY, 1))
+    await let_others_run()
+    await store.close()
+    pauses.more.set()
+    await withdrawing
+    assert (await probe.backend.head(KEY)).last_seq == -1
 
 
 # Closing
