@@ -16,7 +16,7 @@ The store knows ids, numbers, status and bytes. What the bytes of an event mean 
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple, Protocol
@@ -198,7 +198,10 @@ class Head:
 class Filter:
     """Which responses `list` shows, newest first. None means any; `after` is an id of the list, exclusive.
 
-    `visible` leaves out foreground responses in flight, which nobody but their client may see.
+    `visible` leaves out foreground responses in flight, which nobody but their client may see. `older_than` is a
+    response of the list too, exclusive, and finds nothing if it is gone. `prefix` is what an id begins with. `since`
+    and `until` bound the creation in unix seconds, both inclusive. `texts` are pieces of the body of the POST, of which
+    one must be in it, whatever the case of its ASCII letters.
     """
 
     owner: str | None = None
@@ -207,6 +210,11 @@ class Filter:
     after: str | None = None
     visible: bool = False
     limit: int = 20
+    older_than: Key | None = None
+    prefix: str | None = None
+    since: int | None = None
+    until: int | None = None
+    texts: tuple[bytes, ...] = ()
 
 
 class Store(Protocol):
@@ -355,6 +363,46 @@ class Reader(Protocol):
 
     async def close(self) -> None:
         """Let go of the storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A whole store in figures: responses by status, and bytes of what is remembered of them.
+
+    `file_bytes` is what the files take on the disk, `free_bytes` the part of it that deletes have left empty. `schema`
+    and `library` are versions: of the tables, and of what read them.
+    """
+
+    by_status: Mapping[Status, int]
+    events: int
+    event_bytes: int
+    request_bytes: int
+    result_bytes: int
+    file_bytes: int
+    free_bytes: int
+    schema: int
+    library: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something in a store that must not be. `key` is the response that it concerns, None for the whole file."""
+
+    words: str
+    key: Key | None = None
+
+
+class Archive(Reader, Protocol):
+    """A Reader of a whole file, which can be looked through."""
+
+    async def owners(self) -> Sequence[str]:
+        """Everybody who owns a response, in order."""
+
+    async def survey(self) -> Survey:
+        """The figures; reads every page that holds the beginning of a row."""
+
+    async def faults(self) -> Sequence[Fault]:
+        """What is wrong with the file and with the numbers in it; reads all of it."""
 
 
 class Backend(Reader, Protocol):

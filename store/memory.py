@@ -90,7 +90,13 @@ class MemoryBackend:
         return self._responses[key]
 
     def _place_of(self, which: Filter) -> float:
-        """The place of `which.after` in the order of creation; with several owners of the id the oldest."""
+        """The place in the order of creation that the list stays before.
+
+        That of `which.older_than`, 0 if it is gone; else of `which.after`, of the oldest if several owners have it.
+        """
+        if which.older_than is not None:
+            mark = self._responses.get(which.older_than)
+            return mark.standing.run if mark else 0
         places = (
             response.standing.run
             for key, response in self._responses.items()
@@ -150,6 +156,13 @@ def _noted(head: Head, note: Note) -> Head:
 def _matches(response: _Response, which: Filter) -> bool:
     if which.visible and not (response.head.background or response.standing.status.ended):
         return False
+    head, body = response.head, response.request.lower()
     wanted = (which.owner, which.conversation, which.status)
-    found = (response.head.key.owner, response.head.conversation, response.standing.status)
-    return all(want in (None, have) for want, have in zip(wanted, found, strict=True))
+    found = (head.key.owner, head.conversation, response.standing.status)
+    return (
+        all(want in (None, have) for want, have in zip(wanted, found, strict=True))
+        and head.key.id.startswith(which.prefix or "")
+        and (which.since is None or head.created_at >= which.since)
+        and (which.until is None or head.created_at <= which.until)
+        and (not which.texts or any(text.lower() in body for text in which.texts))
+    )

@@ -1,6 +1,6 @@
 """From the address of a store to the store."""
 
-from respool.store.base import Backend, Reader, Store
+from respool.store.base import Archive, Backend, Store
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.sqlite import SqliteBackend
@@ -17,7 +17,7 @@ async def open_store(url: str, *, synchronous: Synchronous = "NORMAL", served_at
     return Log(await _backend(url, synchronous, served_at))
 
 
-async def open_reader(url: str) -> Reader:
+async def open_reader(url: str) -> Archive:
     """What is in the store at `url`, for reading alone: beside the process that serves it, or after its death.
 
     Nothing is written, nobody is kept waiting, and no file is left behind. Raises ValueError for any address but that

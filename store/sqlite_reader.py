@@ -15,7 +15,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
-from respool.store.base import Filter, Head, Incompatible, Key, Page, StorageFailed, StoreError
+from respool.store import sqlite_survey
+from respool.store.base import Fault, Filter, Head, Incompatible, Key, Page, StorageFailed, StoreError, Survey
 from respool.store.sqlite_file import NEWEST, Connection, recognise
 from respool.store.sqlite_rows import find_head, find_request, find_result, list_heads, read_page
 
@@ -33,7 +34,7 @@ class _Look(NamedTuple):
 
 
 class SqliteReader:
-    """A Reader of a file that another process may be writing, or nobody."""
+    """An Archive in a file that another process may be writing, or nobody."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -63,6 +64,15 @@ class SqliteReader:
 
     async def list(self, which: Filter) -> Sequence[Head]:
         return await self._ask(list_heads, which)
+
+    async def owners(self) -> Sequence[str]:
+        return await self._ask(sqlite_survey.owners)
+
+    async def survey(self) -> Survey:
+        return await self._ask(sqlite_survey.survey, self._path)
+
+    async def faults(self) -> Sequence[Fault]:
+        return await self._ask(sqlite_survey.faults)
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -14,6 +14,8 @@ from respool.store.status import Status
 
 _SQL = statements("sqlite")
 _Row = tuple[Any, ...]
+# Fields of a Filter that are each one condition, with one value of the same name.
+_LISTED = ("owner", "conversation", "status", "after", "prefix", "since", "until")
 
 
 def read_page(db: sqlite3.Connection, key: Key, after: int, max_bytes: int) -> Page:
@@ -53,12 +55,25 @@ def find_result(db: sqlite3.Connection, key: Key) -> bytes | None:
 
 def list_heads(db: sqlite3.Connection, which: Filter) -> Sequence[Head]:
     """See Store.list."""
-    values = {name: getattr(which, name) for name in ("owner", "conversation", "status", "after", "limit")}
-    conditions = [_SQL[f"list_{name}"] for name in values if name != "limit" and values[name] is not None]
+    values: dict[str, Any] = {name: getattr(which, name) for name in _LISTED}
+    conditions = [_SQL[f"list_{name}"] for name in values if values[name] is not None]
     if which.visible:
         conditions.append(_SQL["list_visible"])
+    if which.older_than is not None:
+        conditions.append(_SQL["list_older_than"])
+        values |= {"older_owner": which.older_than.owner, "older_id": which.older_than.id}
+    if which.texts:
+        conditions.append(_any_text(which.texts, values))
+    values["limit"] = which.limit
     rows = db.execute(" ".join([_SQL["list"], *conditions, _SQL["list_order"]]), values)
     return [head_of(row) for row in rows]
+
+
+def _any_text(texts: Sequence[bytes], values: dict[str, Any]) -> str:
+    """The condition that one of the texts is there; each gets a place of its own among the values."""
+    values |= {f"text_{place}": text.decode() for place, text in enumerate(texts)}
+    each = (_SQL["list_text"].removeprefix("AND ").replace(":text", f":text_{place}") for place in range(len(texts)))
+    return f"AND ({' OR '.join(each)})"
 
 
 def head_of(row: _Row) -> Head:

@@ -94,3 +94,71 @@ AND run < coalesce(
     (SELECT min(run) FROM response AS mark WHERE mark.id = :after AND (:owner IS NULL OR mark.owner = :owner)),
     9223372036854775807
 )
+
+-- name: list_older_than
+-- older than one response; if that is gone nothing is
+AND run < (SELECT run FROM response AS mark WHERE mark.owner = :older_owner AND mark.id = :older_id)
+
+-- name: list_prefix
+-- with an id that begins so: a range of the index, read for every owner
+AND run IN (
+    SELECT run FROM response WHERE id >= :prefix AND id < :prefix || char(1114111)
+)
+
+-- name: list_since
+-- not created before
+AND created_at >= :since
+
+-- name: list_until
+-- not created after
+AND created_at <= :until
+
+-- name: list_text
+-- with a piece of text in the body of the POST, whatever the case
+AND EXISTS (
+    SELECT 1 FROM request WHERE request.run = head.run AND instr(lower(CAST(request.body AS TEXT)), lower(:text))
+)
+
+-- name: owners
+-- everybody: one step in the index for each owner, however many responses they have
+WITH RECURSIVE each(owner) AS (
+    SELECT min(owner) FROM response
+    UNION ALL
+    SELECT (SELECT min(owner) FROM response WHERE owner > each.owner) FROM each WHERE each.owner IS NOT NULL
+)
+SELECT owner FROM each WHERE owner IS NOT NULL
+
+-- name: by_status
+-- how many responses there are
+SELECT status, count(*) FROM response GROUP BY status
+
+-- name: sizes
+-- bytes of what is remembered, and how many events
+SELECT
+    coalesce((SELECT sum(length(sizes)) FROM chunk), 0) / 4,
+    coalesce((SELECT sum(length(data)) FROM chunk), 0),
+    coalesce((SELECT sum(length(body)) FROM request), 0),
+    coalesce((SELECT sum(length(body)) FROM result), 0)
+
+-- name: holes
+-- chunks that do not continue the one before, and chunks whose bytes are not what their sizes say they are
+SELECT owner, id, first, expected FROM (
+    SELECT
+        run, last - length(sizes) / 4 + 1 AS first,
+        coalesce(lag(last) OVER (PARTITION BY run ORDER BY last), -1) + 1 AS expected
+    FROM chunk
+) JOIN response USING (run) WHERE first <> expected
+
+-- name: without_request
+-- responses without the body of their POST
+SELECT owner, id FROM response WHERE NOT EXISTS (SELECT 1 FROM request WHERE request.run = response.run)
+
+-- name: without_result
+-- ended responses without their final object, and others with one
+SELECT owner, id, ended_at_ms IS NOT NULL FROM response
+WHERE (ended_at_ms IS NOT NULL) <> EXISTS (SELECT 1 FROM result WHERE result.run = response.run)
+
+-- name: unlike_end
+-- a terminal status without a time of the end, or the reverse
+SELECT owner, id, status FROM response
+WHERE (ended_at_ms IS NOT NULL) <> (status IN ('completed', 'failed', 'incomplete', 'cancelled'))

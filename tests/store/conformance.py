@@ -401,6 +401,31 @@ class Conformance:
         await store.append(Key("ann", "r1"), 1, None, end=end())
         assert await self._ids(store, Filter(status=Status.IN_PROGRESS, after="r1")) == ["r0"]
 
+    async def test_a_list_goes_on_behind_one_response_where_two_owners_have_its_id(self, store: Log) -> None:
+        for key in (Key("bob", "r1"), Key("ann", "r2"), Key("ann", "r1"), Key("ann", "r3")):
+            await store.create(head(key), b"")
+        assert await self._ids(store, Filter(older_than=Key("ann", "r1"))) == ["r2", "r1"]
+        assert await self._ids(store, Filter(older_than=Key("cid", "r1"))) == []
+
+    async def test_a_list_is_bound_by_the_time_of_creation_and_the_beginning_of_the_id(self, store: Log) -> None:
+        for place, name in enumerate(("ab1", "ab2", "b_1", "bx1")):
+            await store.create(replace(head(Key("ann", name)), created_at=100 + place), b"")
+        assert await self._ids(store, Filter(since=101, until=102)) == ["b_1", "ab2"]
+        assert await self._ids(store, Filter(prefix="ab")) == ["ab2", "ab1"]
+        assert await self._ids(store, Filter(prefix="b_")) == ["b_1"]  # no pattern: an underscore is an underscore
+        assert await self._ids(store, Filter(prefix="ab1", owner="bob")) == []
+
+    async def test_a_list_is_searched_for_any_of_some_texts_in_the_request(self, store: Log) -> None:
+        for name, body in (
+            ("r1", b'{"input":"Weather in K\xc3\xb6ln"}'),
+            ("r2", b'{"input":"K\\u00f6ln"}'),
+            ("r3", b"{}"),
+        ):
+            await store.create(head(Key("ann", name)), body)
+        assert await self._ids(store, Filter(texts=(b"wEATHER",))) == ["r1"]
+        assert await self._ids(store, Filter(texts=("k\u00f6ln".encode(), b"k\\u00f6ln"))) == ["r2", "r1"]
+        assert await self._ids(store, Filter(texts=(b"100%",))) == []
+
     async def _ids(self, store: Log, which: Filter) -> list[str]:
         return [found.key.id for found in await store.list(which)]
 
