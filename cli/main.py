@@ -5,6 +5,7 @@ import importlib.metadata
 import typer
 
 from respool.cli.serve import add_serve
+from respool.cli.wrap import add_run
 
 app = typer.Typer(
     name="respool",
@@ -33,6 +34,7 @@ def _root(
 
 
 add_serve(app)
+add_run(app)
 
 
 def main() -> None:

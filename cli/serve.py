@@ -12,6 +12,7 @@ import signal
 import socket
 import sqlite3
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -46,7 +47,7 @@ def _run(settings: Settings) -> None:
     listeners = bound(settings)
 
     async def serve() -> None:
-        await serve_until(_stop_on_signals(), settings, listeners)
+        await serve_until(stop_on_signals(), settings, listeners)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())
@@ -109,12 +110,13 @@ def _spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second ends the process at once."""
+def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once, behind a call of `at_once`."""
     stop = asyncio.Event()
 
     def hear() -> None:
         if stop.is_set():
+            at_once()
             os._exit(1)
         stop.set()
 
