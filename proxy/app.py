@@ -1,6 +1,7 @@
 """The ASGI application: what is ours goes to Quart, everything else straight to the agent; start and stop."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from respool.proxy.routes import OWN, Prefixes, Routes
 from respool.proxy.runs import Runs, end_orphans
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
-from respool.proxy.upstream import Upstream
+from respool.proxy.upstream import Upstream, hop_by_hop
 from respool.store.base import StorageFailed, Store
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
@@ -66,7 +67,7 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(scope, receive, send, self._settings.write_timeout_seconds)
         request_id = request_id_of(scope["headers"])
-        unclear = _unclear(scope)
+        unclear = _unclear(scope, self._settings.owner_headers)
         if unclear is not None:
             await reply.error(unclear, request_id)
             return
@@ -123,13 +124,15 @@ class App:
                 return errors.server_error()
 
 
-def _unclear(scope: Scope) -> WireError | None:
-    """The refusal of a request of which the agent could think differently where it ends or where it goes."""
+def _unclear(scope: Scope, owner_headers: Iterable[str]) -> WireError | None:
+    """The refusal of a request of which the agent could think differently: its end, where it goes, whose it is."""
     names = {name.lower() for name, _ in scope["headers"]}
     if b"content-length" in names and b"transfer-encoding" in names:
         words = "A request has a content-length or a transfer-encoding, not both."
     elif scope["method"] == "CONNECT" or not scope["raw_path"].startswith(b"/"):
         words = "The target of a request here is a path."
+    elif hop_by_hop(scope["headers"]) & {name.encode() for name in owner_headers}:
+        words = "A header that names the owner is not one of the connection."
     else:
         return None
     return WireError(400, words, code="bad_request", headers={"connection": "close"})

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from respool.proxy.protocol.errors import invalid
 from respool.proxy.reply import Header, Scope
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -29,7 +30,7 @@ class Asking:
 
 
 def asking(scope: Scope, owner_headers: Iterable[str]) -> Asking:
-    """Read the scope of a request."""
+    """Read the scope of a request. Raises WireError."""
     headers = tuple(scope["headers"])
     return Asking(headers, scope["query_string"], owner_of(headers, owner_headers), request_id_of(headers))
 
@@ -41,12 +42,18 @@ def first(headers: Iterable[Header], name: str) -> str | None:
 
 
 def owner_of(headers: Iterable[Header], names: Iterable[str]) -> str:
-    """The owner: the first of `names` that is present, even if empty, together with its name; "" if none is."""
+    """The owner: the first of `names` that is present, even if empty, together with its name; "" if none is.
+
+    Raises WireError if it names two: nobody can tell which one the platform wrote and which one its user.
+    """
     headers = tuple(headers)
     for name in names:
-        value = first(headers, name)
-        if value is not None:
-            return f"{name}={value}"
+        raw = name.encode()
+        values = {value for key, value in headers if key.lower() == raw}
+        if len(values) > 1:
+            raise invalid(f"{name} is given twice, with different values", name, code="invalid_request")
+        if values:
+            return f"{name}={values.pop().decode('latin-1')}"
     return ""
 
 

@@ -35,11 +35,15 @@ _HOP_BY_HOP = frozenset(
 def end_to_end(headers: Iterable[tuple[bytes, bytes]], drop: Iterable[bytes] = ()) -> list[tuple[bytes, bytes]]:
     """The headers that a proxy passes on, in order, duplicates apart, without those in `drop` (lower case)."""
     headers = list(headers)
-    named = {
+    dropped = _HOP_BY_HOP | hop_by_hop(headers) | set(drop)
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
+def hop_by_hop(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+    """What a request or an answer itself names as headers of its connection, in lower case."""
+    return {
         token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
     }
-    dropped = _HOP_BY_HOP | named | set(drop)
-    return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
 class Upstream:

@@ -1,17 +1,19 @@
 """A scripted agent, respool before it in this process, and a client before both."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from respool.proxy.server import Server, bind
 from respool.store.base import Store
 from tests.proxy.agent import Agent, Script, scripted
 from tests.proxy.client import Event, Json, Stream
 from tests.serving import Served, serving
 
+Headers = Mapping[str, str] | Sequence[tuple[str, str]] | None
 BACKGROUND: dict[str, Any] = {"background": True, "stream": True}
 
 
@@ -52,9 +54,9 @@ class Scene:
             assert stream.response.status_code == 200, await stream.response.aread()
             return await stream.rest()
 
-    async def get(self, response_id: str) -> Json:
+    async def get(self, response_id: str, headers: Headers = None) -> Json:
         """The response object."""
-        answer = await self.client.get(f"/responses/{response_id}")
+        answer = await self.client.get(f"/responses/{response_id}", headers=headers)
         assert answer.status_code == 200, answer.text
         value: Json = answer.json()
         return value
@@ -85,3 +87,16 @@ async def scene(
         httpx.AsyncClient(base_url=served.url, timeout=None, trust_env=False, verify=False) as client,
     ):
         yield Scene(agent, served, client)
+
+
+@contextlib.asynccontextmanager
+async def administration(s: Scene) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the administrator's port."""
+    server, listener = Server(s.served.app), bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    await server.listen(listener, {"admin": True})
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, verify=False) as client:
+            yield client
+    finally:
+        await server.close(0)

@@ -1,18 +1,14 @@
 """Who a response belongs to, and the list of one's own."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from itertools import permutations
 from typing import Any
 
-import httpx
 import pytest
 
-from respool.proxy.server import Server, bind
 from tests.proxy.agent import Held, Wire, answer, lifecycle, saying
-from tests.proxy.client import error_of, events_of, text_of, whole
-from tests.proxy.scene import BACKGROUND, Scene, scene
+from tests.proxy.client import dial, error_of, events_of, text_of, whole
+from tests.proxy.scene import BACKGROUND, Scene, administration, scene
 
 HELLO = saying(*answer("Hello"))
 GIVEN_ID = "caresp_" + "i" * 50
@@ -99,6 +95,46 @@ async def test_an_owner_that_looks_like_a_header_and_value_is_not_mistaken_for_o
         response_id = (await s.create({"x-a": "v"})).json()["id"]
         other = await s.client.get(f"/responses/{response_id}", headers={"x-b": "x-a=v"})
         assert other.status_code == 404
+
+
+@pytest.mark.parametrize(("method", "route"), [*ROUTES, ("LIST", ""), ("CREATE", "")])
+async def test_who_names_two_owners_is_nobody(method: str, route: str) -> None:
+    method, path = {"LIST": ("GET", "/_respool/responses"), "CREATE": ("POST", "/responses")}.get(
+        method, (method, f"/responses/{GIVEN_ID}{route}")
+    )
+    async with scene(HELLO) as s:
+        assert (await s.create(OWNERS["ann"] | {"x-agent-response-id": GIVEN_ID}, **BACKGROUND)).status_code == 200
+        for names in (("bob", "ann"), ("ann", "bob"), ("ann", "")):
+            given = [("X-Agent-User-Id", names[0]), ("x-agent-user-id", names[1])]
+            body = {"input": "hi"} if path == "/responses" else None
+            refused = await s.client.request(method, path, headers=given, json=body)
+            assert (refused.status_code, error_of(refused)["param"]) == (400, "x-agent-user-id")
+        assert len(s.agent.asked) == 1
+        assert await s.get(GIVEN_ID, OWNERS["ann"])
+
+
+async def test_an_owner_is_the_same_in_whatever_case_and_space_its_header_comes() -> None:
+    async with scene(HELLO) as s:
+        await s.create(OWNERS["ann"] | {"x-agent-response-id": GIVEN_ID})
+        for line in (b"X-AGENT-USER-ID:ann", b"x-agent-user-id:  ann ", b"X-Agent-User-Id: \tann\t"):
+            async with dial(s.served.url) as raw:
+                await raw.send(b"GET /responses/%b HTTP/1.1\r\nhost: x\r\n%b\r\n\r\n" % (GIVEN_ID.encode(), line))
+                assert (await raw.head()).startswith(b"HTTP/1.1 200")
+        assert await s.get(GIVEN_ID, [("x-agent-user-id", "ann"), ("x-agent-user-id", "ann")])
+        for value in ("Ann", "ann,bob", "ann, ann", "a nn", "ann\xa0", '"ann"'):
+            name = [(b"x-agent-user-id", value.encode("latin-1"))]
+            refused = await s.client.get(f"/responses/{GIVEN_ID}", headers=name)
+            assert refused.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/responses", f"/responses/{GIVEN_ID}", "/runs"])
+@pytest.mark.parametrize("named", ["x-agent-user-id", "close, X-Agent-User-Id", "x-agent-chat-isolation-key"])
+async def test_the_owner_cannot_be_hidden_from_the_agent_as_a_header_of_the_connection(path: str, named: str) -> None:
+    async with scene(HELLO) as s:
+        for method in ("GET", "POST"):
+            response = await s.client.request(method, path, headers=OWNERS["ann"] | {"connection": named})
+            assert (response.status_code, error_of(response)["code"]) == (400, "bad_request")
+        assert s.agent.asked == []
 
 
 async def test_the_headers_of_the_platform_go_on_to_the_agent() -> None:
@@ -248,19 +284,6 @@ async def test_a_bad_query_of_the_list_is_refused(query: str, param: str) -> Non
     async with scene(HELLO) as s:
         response = await s.client.get(f"/_respool/responses?{query}", headers=OWNERS["ann"])
         assert (response.status_code, error_of(response)["param"]) == (400, param)
-
-
-@contextlib.asynccontextmanager
-async def administration(s: Scene) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the administrator's port."""
-    server, listener = Server(s.served.app), bind("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    await server.listen(listener, {"admin": True})
-    try:
-        async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False, verify=False) as client:
-            yield client
-    finally:
-        await server.close(0)
 
 
 async def test_the_administrators_list_shows_everybodys() -> None:
