@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from respool.proxy.keys import UnusableKeys, read_keys
 from respool.proxy.settings import Settings
 
 WRONG_OPTIONS = 2
@@ -32,9 +33,15 @@ def give_signature(command: Any, parameters: Iterable[inspect.Parameter]) -> Non
 def settings_of(options: dict[str, Any]) -> Settings:
     """Settings of the options that were given; the others come from their variables. Leaves with 2 if one is wrong."""
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
+        settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         leave(WRONG_OPTIONS, *_complaints(error))
+    if settings.api_key_file is not None:
+        try:
+            read_keys(settings.api_key_file)
+        except UnusableKeys as error:
+            leave(WRONG_OPTIONS, f"--api-key-file (RESPOOL_API_KEY_FILE): {error}")
+    return settings
 
 
 def leave(code: int, *lines: str) -> NoReturn:

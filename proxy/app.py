@@ -8,8 +8,10 @@ import httpx
 from quart import Quart, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from respool.proxy.access import Access, turn_away
 from respool.proxy.admission import Admission
 from respool.proxy.asking import request_id_of
+from respool.proxy.auth_probe import Refusal
 from respool.proxy.handoff import Connection
 from respool.proxy.passthrough import forward
 from respool.proxy.protocol import errors
@@ -17,7 +19,7 @@ from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading
 from respool.proxy.reply import JSON_HEADERS, Receive, Reply, Scope, Send, answered, error_headers
-from respool.proxy.routes import OWN, Prefixes, Routes
+from respool.proxy.routes import OWN, UNGUARDED, Match, Prefixes, Routes
 from respool.proxy.runs import Runs, end_orphans
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
@@ -37,6 +39,7 @@ class App:
         self._store = store
         self._private = Log(MemoryBackend())
         self._upstream = Upstream(settings, transport)
+        self._access = Access(settings)
         self._snapshots = Snapshots()
         self._prefixes = Prefixes(settings.prefixes)
         self.runs = Runs(self._upstream, self._snapshots, settings)
@@ -53,6 +56,7 @@ class App:
     async def close(self) -> None:
         """Let go of the agent and of the store."""
         await self.runs.cancel_all()
+        await self._access.close()
         await self._upstream.close()
         await self._private.close()
         await self._store.close()
@@ -74,11 +78,20 @@ class App:
         route = self._prefixes.match(scope["method"], scope["raw_path"].partition(b"?")[0])
         is_admin = bool(scope.get("state", {}).get("admin"))
         if route is not None and (not is_admin or route.is_own):
-            await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
+            refusal = await self._refusal(route, scope, is_admin=is_admin)
+            if refusal is None:
+                await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
+            else:
+                await answered(reply, turn_away(refusal, receive, reply, request_id), request_id)
         elif is_admin:
             await reply.error(_no_route(), request_id)
         else:
             await answered(reply, forward(self._upstream, scope, receive, reply, request_id), request_id)
+
+    async def _refusal(self, route: Match, scope: Scope, *, is_admin: bool) -> Refusal | None:
+        if route.path in UNGUARDED:
+            return None
+        return await self._access.refusal(scope["headers"], is_admin=is_admin)
 
     def _make_quart(self) -> Quart:
         app = Quart(__name__, static_folder=None)

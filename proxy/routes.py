@@ -26,6 +26,8 @@ from respool.proxy.upstream import Upstream
 from respool.store.base import Head, Key, Store
 
 OWN = "/_respool"
+UNGUARDED = frozenset({f"{OWN}/health", f"{OWN}/ready"})
+"""For probes of the platform, which have no credentials."""
 
 # (segments behind /responses, method): what is ours of it; every other method passes through.
 _METHODS = {"create": ("POST",), "read": ("GET", "HEAD", "DELETE"), "cancel": ("POST",), "input_items": ("GET", "HEAD")}

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     owner_headers: Names = Field(
         DEFAULT_OWNER_HEADERS, description="Headers of a trusted platform that name a response's owner; first wins."
     )
+    api_key_file: str | None = Field(
+        None, description="File with one key a line; respool's own routes then ask for one of them."
+    )
+    auth_probe: str | None = Field(
+        None, description="URL that is asked with the caller's headers whether they may use respool's own routes."
+    )
     accept_grace_ms: int = Field(
         1_000, ge=0, description="Longest wait of a background request for the agent's first event."
     )
@@ -86,16 +92,15 @@ class Settings(BaseSettings):
     @field_validator("upstream")
     @classmethod
     def _upstream_is_a_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http:// or https:// URL")
+        parts = urlsplit(_checked(url))
         if parts.query or parts.fragment:
             raise ValueError("the URL of the agent has no query and no fragment")
-        try:
-            _ = parts.port
-        except ValueError as error:
-            raise ValueError(f"{url!r} has no valid port") from error
         return url.rstrip("/")
+
+    @field_validator("auth_probe")
+    @classmethod
+    def _probe_is_a_url(cls, url: str | None) -> str | None:
+        return url if url is None else _checked(url)
 
     @field_validator("listen", "admin_listen")
     @classmethod
@@ -113,6 +118,17 @@ class Settings(BaseSettings):
     @classmethod
     def _in_lower_case(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name.lower() for name in names)
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an http:// or https:// URL")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} has no valid port") from error
+    return url
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -56,6 +56,18 @@ def invalid(message: str, param: str | None = None, *, code: str = INVALID, deta
     return WireError(400, message, code=code, param=param, details=details)
 
 
+def unauthorized() -> WireError:
+    """401: no key, or a wrong one; the words do not tell which."""
+    message = "A valid API key is required, as authorization: Bearer KEY or as api-key: KEY."
+    return WireError(401, message, code="invalid_api_key", headers={"www-authenticate": 'Bearer realm="respool"'})
+
+
+def access_unknown() -> WireError:
+    """503: nobody can say now who may pass, so nobody does. Nothing was sent to the agent."""
+    message = "Access cannot be checked right now."
+    return WireError(503, message, code="access_unknown", kind="server_error", source="platform")
+
+
 def not_found(response_id: str, param: str = "response_id") -> WireError:
     """404, the same for unknown, deleted, hidden and somebody else's."""
     return WireError(404, f"Response with id '{response_id}' not found.", param=param)

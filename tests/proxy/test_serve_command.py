@@ -101,6 +101,12 @@ def test_a_wrong_variable_is_told_by_name() -> None:
     assert "--drain-seconds (RESPOOL_DRAIN_SECONDS): " in errors
 
 
+def test_keys_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    code, _, errors = said("serve", *SERVE, "--api-key-file", str(tmp_path / "none"))
+    assert code == 2
+    assert "respool: --api-key-file (RESPOOL_API_KEY_FILE): cannot read" in errors
+
+
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

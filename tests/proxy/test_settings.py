@@ -51,6 +51,11 @@ def test_the_address_of_an_agent_is_kept_without_a_slash_at_its_end(given: str, 
     assert settings(given).upstream == kept
 
 
+@pytest.mark.parametrize("url", ["", "auth", "ftp://auth", "http://auth:port"])
+def test_what_is_no_address_of_an_auth_service_is_refused(url: str) -> None:
+    assert complaint(auth_probe=url).startswith("auth_probe: ")
+
+
 @pytest.mark.parametrize("address", ["", "8080", ":8080", "host", "host:", "host:x", "host:65536", "host:-1"])
 @pytest.mark.parametrize("name", ["listen", "admin_listen"])
 def test_what_is_no_address_to_listen_on_is_refused(name: str, address: str) -> None:
