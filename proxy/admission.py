@@ -11,6 +11,7 @@ from itertools import count
 
 from respool.proxy import delivery
 from respool.proxy.asking import Asking
+from respool.proxy.delivery import Transform
 from respool.proxy.protocol import body as bodies
 from respool.proxy.protocol import errors, ids, rules
 from respool.proxy.protocol.errors import WireError, invalid
@@ -30,13 +31,14 @@ _UNSENT_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A create that may run: how, as what, and with what."""
+    """A create that may run: how, as what, and with what; and how its client is shown the events."""
 
     plan: Plan
     head: Head
     envelope: Envelope
     request: bytes
     call: Call
+    shown: Transform
 
 
 class Admission:
@@ -80,7 +82,8 @@ class Admission:
             conversation=bodies.conversation_id(body),
             previous_id=previous_id,
         )
-        return Admitted(plan, head, envelope, raw, self._call(raw, body, asking, plan, response_id, previous))
+        call = self._call(raw, body, asking, plan, response_id, previous)
+        return Admitted(plan, head, envelope, raw, call, delivery.transform(with_ids=asking.wants_ids))
 
     async def _previous(self, owner: str, previous_id: str) -> Head | None:
         """The response that this one continues; None if only the agent can know it."""
@@ -154,7 +157,7 @@ class Admission:
             return await reply.error(error, request_id)
         try:
             async with reply.watching():
-                await self._give(run, reply, request_id)
+                await self._give(run, admitted.shown, reply, request_id)
         except ClientGone:
             if not run.plan.survives:
                 run.ear.tell(Word.LEAVE)
@@ -182,7 +185,7 @@ class Admission:
         self._runs.start(run)
         return run
 
-    async def _give(self, run: Run, reply: Reply, request_id: str) -> None:
+    async def _give(self, run: Run, shown: Transform, reply: Reply, request_id: str) -> None:
         ready = {"json": run.ended, "snapshot": run.began, "sse": run.accepted}[run.plan.answer]
         await reply.listen(ready.wait)
         if run.refusal is not None:
@@ -190,7 +193,7 @@ class Admission:
         headers = own_headers(request_id, run.session)
         if run.plan.answer == "sse":
             keep_alive = self._settings.keep_alive_seconds
-            return await delivery.stream(reply, run.store, run.key, -1, headers, keep_alive, run=run)
+            return await delivery.stream(reply, run.store, run.key, -1, headers, keep_alive, shown, run=run)
         try:
             body = run.final or dumps(await self._snapshot(run))
         except (NotFound, StorageFailed):

@@ -28,6 +28,24 @@ class Asking:
         """The first header of that name (lower case)."""
         return first(self.headers, name)
 
+    @property
+    def last_event_id(self) -> str | None:
+        """The `id` of the last event that an `EventSource` got, which it sends when it reconnects; None for none."""
+        return self.header("last-event-id") or None
+
+    @property
+    def wants_ids(self) -> bool:
+        """Whether the frames of a stream get `id` lines: only for clients that are known to understand them.
+
+        The OpenAI client, which asks for application/json, breaks on an `id` line in front of a comment.
+        """
+        return self.last_event_id is not None or any(
+            kind.partition(b";")[0].strip().lower() == b"text/event-stream"
+            for name, value in self.headers
+            if name.lower() == b"accept"
+            for kind in value.split(b",")
+        )
+
 
 def asking(scope: Scope, owner_headers: Iterable[str]) -> Asking:
     """Read the scope of a request. Raises WireError."""

@@ -5,6 +5,7 @@ Source: CONTRACT sections 2 to 4.
 
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 
 from respool.proxy.follow import follow
 from respool.proxy.protocol import splice
@@ -20,16 +21,27 @@ _KEEP_ALIVE = b": keep-alive\n\n"
 Transform = Callable[[Chunk], bytes]
 
 
-def as_stored(chunk: Chunk) -> bytes:
+def transform(*, with_ids: bool, plain: bool = False) -> Transform:
+    """How the events are shown: with their numbers as `id` lines too; without their `obfuscation` padding."""
+    if with_ids:
+        return partial(_with_ids, plain=plain)
+    return _without_obfuscation if plain else _as_stored
+
+
+def _as_stored(chunk: Chunk) -> bytes:
     """The bytes of the log, shared by all readers."""
     return chunk.data
 
 
-def without_obfuscation(chunk: Chunk) -> bytes:
-    """The events without their `obfuscation` padding."""
+def _without_obfuscation(chunk: Chunk) -> bytes:
     if b'"obfuscation"' not in chunk.data:
         return chunk.data
     return b"".join(_plain(frame) for frame in chunk.events())
+
+
+def _with_ids(chunk: Chunk, *, plain: bool) -> bytes:
+    frames = map(_plain, chunk.events()) if plain else chunk.events()
+    return b"".join(b"id: %d\n%b" % frame for frame in enumerate(frames, chunk.first))
 
 
 def _plain(frame: bytes) -> bytes:
@@ -50,10 +62,10 @@ async def stream(
     after: int,
     headers: Iterable[Header],
     keep_alive_seconds: float,
-    transform: Transform = as_stored,
+    shown: Transform,
     run: Run | None = None,
 ) -> None:
-    """Answer with the events after `after`, up to the end. Raises ClientGone.
+    """Answer with the events after `after` as `shown`, up to the end. Raises ClientGone.
 
     `run` is given for the client of the POST: if it is refused after the answer began, its error is the only frame.
     """
@@ -62,7 +74,7 @@ async def stream(
         async with aclosing(follow(store, key, after, keep_alive_seconds)) as pages:
             while True:
                 page = await reply.listen(pages.__anext__)
-                data = b"".join(map(transform, page.chunks))
+                data = b"".join(map(shown, page.chunks))
                 await reply.write(data or _KEEP_ALIVE)
                 if run is not None:
                     run.backlog.sent(sum(len(chunk.data) for chunk in page.chunks))

@@ -4,8 +4,10 @@ Source: CONTRACT sections 1, 4 and 5.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from respool.proxy.delivery import Transform, as_stored, without_obfuscation
+from respool.proxy.asking import Asking
+from respool.proxy.delivery import Transform, transform
 from respool.proxy.protocol import body as bodies
 from respool.proxy.protocol import errors, ids, items, rules
 from respool.proxy.protocol.errors import WireError, invalid
@@ -27,6 +29,19 @@ class Unknown(Exception):
     def __init__(self, error: WireError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Events to be streamed: of which response, behind which number, and how they are shown.
+
+    `is_over` for a client that reconnects and has had the end: an `EventSource` would do so for ever.
+    """
+
+    head: Head
+    after: int
+    shown: Transform
+    is_over: bool
 
 
 class Reading:
@@ -72,16 +87,15 @@ class Reading:
             raise errors.not_found(key.id) from None
         return result if result is not None else b"{}"
 
-    async def replay(self, key: Key, query: Mapping[str, str]) -> tuple[Head, int, Transform]:
-        """What `?stream=true` streams: the response, the cursor, and how its events are shown."""
-        cursor = query.get("starting_after")
+    async def replay(self, key: Key, query: Mapping[str, str], asking: Asking) -> Replay:
+        """What `?stream=true` streams."""
         try:
             head = await self.find(key)
         except Unknown:
-            _cursor(cursor)
+            _cursor(query, asking)
             raise
         if head.status.ended:
-            _cursor(cursor)
+            _cursor(query, asking)
         refusal = rules.refuse_replay(
             head.status,
             background=head.background,
@@ -91,7 +105,9 @@ class Reading:
         if refusal is not None:
             raise refusal
         plain = query.get("include_obfuscation", "").lower() == "false"
-        return head, _cursor(cursor), without_obfuscation if plain else as_stored
+        after = _cursor(query, asking)
+        is_over = asking.last_event_id is not None and head.status.ended and after >= head.last_seq
+        return Replay(head, after, transform(with_ids=asking.wants_ids, plain=plain), is_over)
 
     async def cancel(self, key: Key) -> tuple[Head, bytes]:
         """Commit the cancel, let the run end by it, and give the response as it then is."""
@@ -177,14 +193,19 @@ class Reading:
         return items.listing([_entry(head) for head in heads[:limit]], has_more=len(heads) > limit)
 
 
-def _cursor(text: str | None) -> int:
-    """`starting_after`; absent and negative mean everything, and beyond any number is beyond the end."""
+def _cursor(query: Mapping[str, str], asking: Asking) -> int:
+    """The greater of `starting_after` and `Last-Event-ID`: whoever reconnects by itself does it with its old query."""
+    return max(_number(query.get("starting_after"), "starting_after"), _number(asking.last_event_id, "Last-Event-ID"))
+
+
+def _number(text: str | None, name: str) -> int:
+    """A cursor; absent and negative mean everything, and beyond any number is beyond the end."""
     if text is None:
         return -1
     try:
         return min(max(int(text), -1), _BEYOND)
     except ValueError:
-        raise invalid("starting_after must be an integer", "starting_after") from None
+        raise invalid(f"{name} must be an integer", name) from None
 
 
 def _status(text: str | None) -> Status | None:

@@ -142,13 +142,15 @@ class Routes:
         return _json(body, head)
 
     async def _replay(self, key: Key, who: Asking) -> Response:
-        head, after, transform = await self._reading.replay(key, request.args)
-        headers = own_headers(who.request_id, head.session)
+        replay = await self._reading.replay(key, request.args, who)
+        if replay.is_over:
+            return _no_content(replay.head)
+        headers = own_headers(who.request_id, replay.head.session)
         keep_alive = self._settings.keep_alive_seconds
 
         async def stream(reply: Reply, _: Scope) -> None:
             async with reply.watching():
-                await delivery.stream(reply, self._store, key, after, headers, keep_alive, transform)
+                await delivery.stream(reply, self._store, key, replay.after, headers, keep_alive, replay.shown)
 
         return Handoff(stream)
 
@@ -223,7 +225,18 @@ async def _nothing_more() -> dict[str, Any]:
 
 
 def _json(body: bytes, head: Head | None = None) -> Response:
-    response = Response(body, content_type="application/json")
+    return _of(head, Response(body, content_type="application/json"))
+
+
+def _no_content(head: Head) -> Response:
+    """204, which tells an `EventSource` not to come again."""
+    response = Response(status=204)
+    for name in ("content-type", "content-length"):
+        response.headers.pop(name, None)
+    return _of(head, response)
+
+
+def _of(head: Head | None, response: Response) -> Response:
     if head is not None and head.session is not None:
         response.headers["x-agent-session-id"] = head.session
     return response
