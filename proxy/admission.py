@@ -65,13 +65,14 @@ class Admission:
         """Everything that can be refused before anything is written or sent. Raises WireError."""
         if self._runs.draining:
             raise errors.shutting_down()
+        now_ms = time.time_ns() // 1_000_000
         body = bodies.parse(raw)
         bodies.check(body)
         plan = _plan(body)
         previous_id = body.get("previous_response_id")
         previous = await self._previous(asking.owner, previous_id) if previous_id else None
         response_id = self._response_id(body, asking)
-        envelope = self._envelope(body, plan, response_id)
+        envelope = self._envelope(body, plan, response_id, now_ms // 1_000)
         head = Head(
             key=Key(asking.owner, response_id),
             status=Status.IN_PROGRESS,
@@ -81,6 +82,7 @@ class Admission:
             envelope=dumps(envelope.fields),
             conversation=bodies.conversation_id(body),
             previous_id=previous_id,
+            created_at_ms=now_ms,
         )
         call = self._call(raw, body, asking, plan, response_id, previous)
         return Admitted(plan, head, envelope, raw, call, delivery.transform(with_ids=asking.wants_ids))
@@ -108,11 +110,11 @@ class Admission:
         partition = ids.partition_of(body.get("previous_response_id")) or ids.partition_of(bodies.conversation_id(body))
         return ids.mint(self._settings.id_prefix, self._entropy(ids.ENTROPY_BYTES), partition)
 
-    def _envelope(self, body: JsonObject, plan: Plan, response_id: str) -> Envelope:
+    def _envelope(self, body: JsonObject, plan: Plan, response_id: str, created_at: int) -> Envelope:
         fields: JsonObject = {
             "id": response_id,
             "object": "response",
-            "created_at": int(time.time()),
+            "created_at": created_at,
             "background": plan.background,
             "store": plan.store,
             **bodies.envelope_fields(body),

@@ -175,7 +175,8 @@ class Head:
     """A response without its events, its request and its final object: what a poll or a list reads first.
 
     `envelope` is a JSON object that the owner of the run made at the create (what every snapshot carries); the store
-    does not look into it. `last_seq` is -1 before the first event. `created_at` is in unix seconds.
+    does not look into it. `last_seq` is -1 before the first event. `created_at` is in unix seconds,
+    `created_at_ms` the same moment in milliseconds, None where it was not noted.
     """
 
     key: Key
@@ -192,6 +193,7 @@ class Head:
     last_seq: int = -1
     cancel_requested: bool = False
     ended_at_ms: int | None = None
+    created_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

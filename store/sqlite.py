@@ -152,7 +152,7 @@ def _change(db: sqlite3.Connection, standing: Standing | None, change: Change) -
 
 def _create(db: sqlite3.Connection, create: Create) -> Standing:
     head = create.head
-    told = (head.conversation, head.previous_id, head.agent_id, head.session, head.epoch)
+    told = (head.conversation, head.previous_id, head.agent_id, head.session, head.epoch, head.created_at_ms)
     values = (*head.key, head.status, head.background, head.stream, head.created_at, head.envelope, *told)
     run = db.execute(_SQL["insert_response"], values).lastrowid
     assert run is not None  # an INSERT that did not raise has made a row

@@ -78,8 +78,8 @@ def _any_text(texts: Sequence[bytes], values: dict[str, Any]) -> str:
 
 def head_of(row: _Row) -> Head:
     """A row of the view `head` as a record."""
-    _run, owner, id_, status, background, stream, *told, cancel_requested, ended_at_ms = row
-    told += (bool(cancel_requested), ended_at_ms)
+    _run, owner, id_, status, background, stream, *told, cancel_requested, ended_at_ms, created_at_ms = row
+    told += (bool(cancel_requested), ended_at_ms, created_at_ms)
     return Head(Key(owner, id_), Status(status), bool(background), bool(stream), *told)
 
 

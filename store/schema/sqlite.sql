@@ -5,8 +5,11 @@ SELECT run, status, epoch, last_seq, cancel_requested FROM head WHERE owner = ? 
 -- name: insert_response
 -- a new response; its run is the order of creation
 INSERT INTO response
-    (owner, id, status, background, stream, created_at, envelope, conversation, previous_id, agent_id, session, epoch)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (
+        owner, id, status, background, stream, created_at, envelope, conversation, previous_id, agent_id, session, epoch,
+        created_at_ms
+    )
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_request
 -- the body of its POST

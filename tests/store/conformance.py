@@ -48,7 +48,7 @@ class Conformance:
     # What is remembered
 
     async def test_a_new_response_is_found_as_it_was_created(self, store: Log) -> None:
-        new = replace(head(conversation="c"), agent_id="a1", session="s1", background=False)
+        new = replace(head(conversation="c"), agent_id="a1", session="s1", background=False, created_at_ms=5)
         await store.create(new, b"body\x00\xff")
         assert await store.head(KEY) == new
         assert await store.request(KEY) == b"body\x00\xff"

@@ -8,6 +8,8 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,8 @@ from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.open import open_store
 from respool.store.sqlite import SqliteBackend
+from respool.store.sqlite_file import APPLICATION_ID
+from respool.store.statements import migrations
 from respool.store.status import Status
 from tests.store.conformance import Conformance
 from tests.store.probe import KEY, OTHER, chunk, end, follow, head, numbered
@@ -167,8 +171,24 @@ async def test_the_database_of_a_newer_respool_is_refused(path: str) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(Incompatible, match=r"version 99, .*versions up to 1\."):
+    with pytest.raises(Incompatible, match=r"version 99, .*versions up to 2\."):
         await SqliteBackend.open(path)
+
+
+async def test_a_database_of_before_the_time_of_creation_was_kept_finely_is_brought_up_to_date(path: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"BEGIN; {migrations('sqlite')[0]}; PRAGMA user_version = 1; COMMIT;")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(
+            "INSERT INTO response (owner, id, status, background, stream, created_at, epoch, envelope)"
+            " VALUES ('ann', 'r1', 'in_progress', 1, 1, 1700000000, 1, x'7b7d')"
+        )
+        db.commit()
+    log = Log(await SqliteBackend.open(path))
+    await log.create(replace(head(OTHER), created_at_ms=1_700_000_000_123), b"")
+    assert [found.created_at_ms for found in await log.list(Filter())] == [1_700_000_000_123, None]
+    assert (await log.head(KEY)).created_at == 1_700_000_000
+    await log.close()
 
 
 @pytest.mark.parametrize("content", [b"not a database", b"\x00\xff" * 4096])
