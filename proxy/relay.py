@@ -109,8 +109,13 @@ class Relay:
             await self._read_agent()
             await self._end_with_agent()
         except Stopped as stopped:
-            await self._hang_up()
+            # An agent that has said its last word still writes what it must remember.
+            is_heard_out = self._sequencer.finished and stopped.failure is _STORAGE
+            if not is_heard_out:
+                await self._hang_up()
             await self._end_without_agent(stopped)
+            if is_heard_out:
+                await self._drain()
         except StoreError:
             raise
         except Exception:
@@ -280,7 +285,10 @@ class Relay:
         output = None
         if self._sequencer.lacks_output:
             self._mark = self._sequencer.mark()
-            output = (await self._fold())["output"]
+            try:
+                output = (await self._fold())["output"]
+            except StorageFailed as error:
+                raise Stopped(Status.FAILED, _STORAGE) from error
         ending = self._sequencer.close(_now(), output)
         self._unwritten.append(ending.frame)
         await self._append(ending)
@@ -312,19 +320,23 @@ class Relay:
     async def _own_end(self, stopped: Stopped) -> Ending:
         """The terminal event, behind what must precede it."""
         self._mark = self._sequencer.mark()
-        snapshot = await self._fold("completed" if stopped.status is Status.COMPLETED else "incomplete")
+        status, failure = stopped.status, stopped.failure
+        try:
+            snapshot = await self._fold("completed" if status is Status.COMPLETED else "incomplete")
+        except StorageFailed:
+            snapshot = self._run.envelope.snapshot(Status.IN_PROGRESS)
+            if status is Status.COMPLETED:
+                # What cannot be read back is not said to be complete.
+                status, failure = Status.FAILED, _STORAGE
         preface = [] if stopped.alone else self._sequencer.preface()
-        ending = own_end(self._sequencer, snapshot, stopped.status, stopped.failure, self._settings)
+        ending = own_end(self._sequencer, snapshot, status, failure, self._settings)
         self._unwritten = [*preface, ending.frame]
         return ending
 
     async def _fold(self, items: str | None = None) -> JsonObject:
+        """Raises StorageFailed."""
         run = self._run
-        initial = run.envelope.snapshot(Status.IN_PROGRESS)
-        try:
-            return await self._snapshots.take(run.store, run.key, initial, items)
-        except StorageFailed:
-            return initial
+        return await self._snapshots.take(run.store, run.key, run.envelope.snapshot(Status.IN_PROGRESS), items)
 
     async def _withdraw(self, unsent: WireError | Answer) -> bool:
         """Take the record back as if it had never been; False if a cancel was committed before."""

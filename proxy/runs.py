@@ -17,6 +17,9 @@ from respool.store.status import Status
 
 log = logging.getLogger(__name__)
 
+# Longer than the pause between two attempts to write an end.
+_LAST_TRY_SECONDS = 2.0
+
 _OWNER_LOST = Failure("owner_lost", "The server stopped before the response was complete.")
 
 
@@ -56,10 +59,13 @@ class Runs:
         self.draining = True
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace_seconds)
-        for run in list(self._tasks.values()):
+        for run in (left := list(self._tasks.values())):
             run.ear.tell(Word.SHUTDOWN)
+        for run in left:
+            await run.ended.wait()
         if self._tasks:
-            await asyncio.wait(set(self._tasks))
+            # What takes longer waits for a storage that fails: its end has been told, and the next start writes it.
+            await asyncio.wait(set(self._tasks), timeout=_LAST_TRY_SECONDS)
 
     async def cancel_all(self) -> None:
         """The hard end: nothing is waited for but the tasks themselves."""

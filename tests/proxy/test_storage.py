@@ -7,10 +7,24 @@ import httpx
 import pytest
 
 from respool.store.base import Append, Create, Filter, RequestCancel, StorageFailed
-from tests.proxy.agent import Held, Wire, answer, answering, closing, completed, delta, opening, saying
+from respool.store.log import Log
+from tests.proxy.agent import (
+    Held,
+    Json,
+    Wire,
+    answer,
+    answering,
+    closing,
+    completed,
+    delta,
+    lifecycle,
+    opening,
+    saying,
+)
 from tests.proxy.client import deltas, error_of, events_of, text_of, whole
 from tests.proxy.scene import BACKGROUND, Scene, id_from, scene
 from tests.proxy.storage import CHOSEN, GIVEN_ID, KEY, Turnstile
+from tests.raw_server import let_the_loop_look
 from tests.serving import until
 
 HELLO = saying(*answer("Hel", "lo"))
@@ -321,6 +335,74 @@ async def test_after_nothing_but_created_the_end_is_still_the_next_number_and_th
         while (await s.get(GIVEN_ID))["status"] == "in_progress":
             pass
         assert (await s.events(GIVEN_ID))[1:] == [end]
+
+
+BARE = [{"type": "response.output_text.delta", "delta": text} for text in "ab"]
+WITHOUT_OUTPUT = [*opening(), delta("ab"), *closing("ab"), lifecycle("completed", output=None)]
+
+
+@pytest.mark.parametrize("events", [WITHOUT_OUTPUT, BARE])
+async def test_what_cannot_be_read_back_is_never_said_to_be_complete(events: list[Json]) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        await wire.begin()
+        await wire.say(events[0])
+        await store.comes(Append)
+        await wire.say(*events[1:])
+        await wire.end()
+
+    async def broken(*_: object) -> Any:
+        raise StorageFailed("input/output error")
+
+    store = Turnstile()
+    # The tail keeps the last chunk and no more.
+    store.log = Log(store, tail_bytes=0, ended_tail_bytes=0)
+    readable = store.backend.read
+    async with scene(script, store=store.log) as s:
+        setattr(store.backend, "read", broken)  # noqa: B010 - mypy forbids the assignment
+        final = (await s.create(CHOSEN)).json()
+        setattr(store.backend, "read", readable)  # noqa: B010
+        assert await s.get(GIVEN_ID) == final
+        assert (final["status"], final["error"]) == ("failed", STORAGE)
+
+
+async def test_an_agent_that_has_said_its_last_word_is_heard_out_although_it_could_not_be_written() -> None:
+    steps, store, saying_more, heard_out = Steps(), Turnstile(), asyncio.Event(), asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        await wire.begin()
+        await wire.say(*opening())
+        await saying_more.wait()
+        await wire.say(*answer("x")[4:])
+        await steps.steps.get()
+        for _ in range(3):
+            await let_the_loop_look()
+            await wire.chunk(b": what it must remember\n\n")
+        await wire.end()
+        heard_out.set()
+
+    async with scene(script, store=store.log) as s, s.stream(CHOSEN, background=True) as stream:
+        await stream.until("response.content_part.added")
+        store.broken.add(KEY)
+        saying_more.set()
+        (end,) = await stream.rest()
+        assert end.data["response"]["error"] == STORAGE
+        await steps.steps.put("")
+        store.broken.clear()
+        await heard_out.wait()
+
+
+async def test_respool_can_be_told_to_end_while_its_storage_fails() -> None:
+    steps, store = Steps(), Turnstile()
+    async with scene(steps, store=store.log, grace_seconds=0) as s:
+        async with s.stream(CHOSEN, background=True) as stream:
+            await stream.until("response.output_text.delta")
+            store.broken.add(KEY)
+            await steps.steps.put("lost")
+            assert (await stream.rest())[-1].data["response"]["error"] == STORAGE
+        await s.served.app.drain()
+        await steps.steps.put("")
 
 
 async def test_the_failure_of_one_response_does_not_touch_another() -> None:
