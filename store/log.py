@@ -223,9 +223,18 @@ class Log:
         try:
             return await self._backend.commit(writes)
         except Exception as error:  # noqa: BLE001 - a defect too must reach the callers and not leave them waiting
-            if len({_key(write) for write in writes}) == 1:
+            is_alone = len({_key(write) for write in writes}) == 1
+            if is_alone or (isinstance(error, StorageFailed) and await self._is_down()):
                 return [error] * len(writes)
             return await self._commit_apart(writes)
+
+    async def _is_down(self) -> bool:
+        """Whether nothing at all can be written, so that it is no single response that is at fault."""
+        try:
+            await self._backend.ping()
+        except Exception:  # noqa: BLE001 - whatever it is, it is not about a response
+            return True
+        return False
 
     async def _commit_apart(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         """One transaction for each response, so that only the one at fault fails."""

@@ -24,13 +24,15 @@ OTHER = Key("ann", "r2")
 
 
 class Probe:
-    """A backend before another: counts transactions, holds them and heads back, and fails writes to some responses."""
+    """A backend before another: counts transactions, holds them and heads back, and fails all writes or some."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.commits = 0
         self.reads = 0
+        self.tried = 0
         self.broken: set[Key] = set()
+        self.is_down = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.head_gate = asyncio.Event()
@@ -38,7 +40,8 @@ class Probe:
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         await self.gate.wait()
-        if any(write.key in self.broken for write in writes if not isinstance(write, Adopt)):
+        self.tried += 1
+        if self.is_down or any(write.key in self.broken for write in writes if not isinstance(write, Adopt)):
             raise StorageFailed("disk full")
         self.commits += 1
         return await self.backend.commit(writes)
@@ -62,6 +65,8 @@ class Probe:
         return await self.backend.list(which)
 
     async def ping(self) -> None:
+        if self.is_down:
+            raise StorageFailed("disk full")
         await self.backend.ping()
 
     async def close(self) -> None:

@@ -115,6 +115,17 @@ async def test_only_the_run_at_fault_fails(probe: Probe, store: Log) -> None:
     assert numbered(await store.read(OTHER, -1, 100)) == [(0, b"again")]
 
 
+async def test_a_group_that_no_row_is_to_blame_for_is_not_tried_again_row_by_row(probe: Probe, store: Log) -> None:
+    probe.is_down = True
+    probe.tried = 0
+    appends = [store.append(key, 1, chunk(0, b"a")) for key in (KEY, OTHER)]
+    outcomes = await asyncio.gather(*appends, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StorageFailed, StorageFailed]
+    assert probe.tried == 1
+    probe.is_down = False
+    await asyncio.gather(*[store.append(key, 1, chunk(0, b"a")) for key in (KEY, OTHER)])
+
+
 async def test_a_defect_of_the_backend_reaches_the_caller(store: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(self: MemoryBackend, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         raise TypeError("a defect")

@@ -255,6 +255,23 @@ async def test_a_group_that_fails_anywhere_leaves_nothing_and_succeeds_when_trie
     assert 0 < failed < 100
 
 
+async def test_one_row_that_cannot_be_written_fails_its_run_alone(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    store = Log(backend)
+    keys = [Key("ann", f"r{number}") for number in range(20)]
+    await asyncio.gather(*(store.create(head(key), b"") for key in keys))
+    await backend._writer.run(lambda db: db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000))
+    sizes = [20_000 if key == keys[7] else 100 for key in keys]
+    writes = [store.append(key, 1, chunk(0, b"x" * size)) for key, size in zip(keys, sizes, strict=True)]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StorageFailed if key == keys[7] else type(None) for key in keys]
+    for key in keys:
+        assert len(numbered(await backend.read(key, -1, 100))) == (key != keys[7])
+    await store.append(keys[7], 1, chunk(0, b"storage_error"), end=end(Status.FAILED))
+    assert await follow(store, keys[7]) == [(0, b"storage_error")]
+    await store.close()
+
+
 def _interrupt_after(db: sqlite3.Connection, steps: int) -> None:
     """Let SQLite fail once after so many steps of its virtual machine."""
     left = iter([False] * steps + [True])
