@@ -86,10 +86,11 @@ async def serve_until(stop: asyncio.Event, settings: Settings, listeners: list[s
     app = App(settings, store)
     server = Server(app)
     try:
-        orphans = await app.start()
+        # Before the start, which may take seconds after a crash: a probe that is refused would have us killed.
         await server.listen(listeners[0])
         for listener in listeners[1:]:
             await server.listen(listener, {"admin": True})
+        orphans = await app.start()
         _greet(settings, url, orphans)
         _spare_the_collector()
         await stop.wait()

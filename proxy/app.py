@@ -1,5 +1,6 @@
 """The ASGI application: what is ours goes to Quart, everything else straight to the agent; start and stop."""
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +20,7 @@ from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading
 from respool.proxy.reply import JSON_HEADERS, Receive, Reply, Scope, Send, answered, error_headers
-from respool.proxy.routes import OWN, UNGUARDED, Match, Prefixes, Routes
+from respool.proxy.routes import HEALTH, OWN, UNGUARDED, Match, Prefixes, Routes
 from respool.proxy.runs import Runs, end_orphans
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
@@ -32,7 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """respool as an ASGI application over a store. `start` before the first request, `drain` and `close` at the end."""
+    """respool as an ASGI application over a store. Call `start` once, `drain` and `close` at the end.
+
+    What comes before `start` is through waits for it: nobody reads of a response that has no end and no run. Only the
+    probe of the process and what is not ours are answered at once.
+    """
 
     def __init__(self, settings: Settings, store: Store, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._settings = settings
@@ -44,10 +49,13 @@ class App:
         self._prefixes = Prefixes(settings.prefixes)
         self.runs = Runs(self._upstream, self._snapshots, settings)
         self._quart = self._make_quart()
+        self._started = asyncio.Event()
 
     async def start(self) -> int:
         """End the orphans of a process that died; how many there were."""
-        return await end_orphans(self._store, self._snapshots, self._settings)
+        orphans = await end_orphans(self._store, self._snapshots, self._settings)
+        self._started.set()
+        return orphans
 
     async def drain(self) -> None:
         """Take no more creates, let the runs end within the grace, then end them."""
@@ -80,6 +88,8 @@ class App:
         if route is not None and (not is_admin or route.is_own):
             refusal = await self._refusal(route, scope, is_admin=is_admin)
             if refusal is None:
+                if route.path != HEALTH:
+                    await self._started.wait()
                 await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
             else:
                 await answered(reply, turn_away(refusal, receive, reply, request_id), request_id)

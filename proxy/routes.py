@@ -26,7 +26,8 @@ from respool.proxy.upstream import Upstream
 from respool.store.base import Head, Key, Store
 
 OWN = "/_respool"
-UNGUARDED = frozenset({f"{OWN}/health", f"{OWN}/ready"})
+HEALTH = f"{OWN}/health"
+UNGUARDED = frozenset({HEALTH, f"{OWN}/ready"})
 """For probes of the platform, which have no credentials."""
 
 # (segments behind /responses, method): what is ours of it; every other method passes through.
@@ -118,7 +119,7 @@ class Routes:
             ("/responses/<id_>/cancel", ["POST"], self.cancel),
             ("/responses/<id_>/input_items", ["GET"], self.input_items),
             (f"{OWN}/responses", ["GET"], self.list_own),
-            (f"{OWN}/health", ["GET"], self.health),
+            (HEALTH, ["GET"], self.health),
             (f"{OWN}/ready", ["GET"], self.ready),
         ):
             app.add_url_rule(rule, view.__name__, view, methods=methods, provide_automatic_options=False)
