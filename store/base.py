@@ -39,6 +39,15 @@ class Exists(StoreError):
     """This owner already has a response with this id."""
 
 
+class Claimed(StoreError):
+    """An idempotency key of this owner belongs to another response already: `key`, asked for with `digest`."""
+
+    def __init__(self, key: "Key", digest: bytes) -> None:
+        super().__init__()
+        self.key = key
+        self.digest = digest
+
+
 class Ended(StoreError):
     """The response has already ended."""
 
@@ -76,6 +85,18 @@ class Key(NamedTuple):
 
     owner: str
     id: str
+
+
+CLAIM_SECONDS = 24 * 60 * 60
+"""How long after the creation of a response its idempotency key belongs to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key that a new response takes for its owner, and the digest of the request that it came with."""
+
+    text: str
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +243,15 @@ class Filter:
 class Store(Protocol):
     """The log of all responses. Every method may raise `StorageFailed`."""
 
-    async def create(self, head: Head, request: bytes) -> None:
-        """Remember a new response and the body of its request. Raises Exists."""
+    async def create(self, head: Head, request: bytes, claim: Claim | None = None) -> None:
+        """Remember a new response, the body of its request, and the idempotency key that it claims, all at once.
+
+        A claim is free again when its response is withdrawn or deleted, and CLAIM_SECONDS after the response was
+        created (`head.created_at`). Raises Claimed, Exists.
+        """
+
+    async def claimed(self, owner: str, text: str, now: int) -> Claimed:
+        """Whose an idempotency key of this owner is; `now` in unix seconds. Raises NotFound for one that is free."""
 
     async def withdraw(self, key: Key, epoch: int) -> None:
         """Forget a response that never began, as if it had not been created.
@@ -295,6 +323,7 @@ class Create:
 
     head: Head
     request: bytes
+    claim: Claim | None = None
 
     @property
     def key(self) -> Key:
@@ -416,6 +445,9 @@ class Backend(Reader, Protocol):
         A write that the invariants refuse yields its error and leaves the others alone. When the storage itself fails,
         nothing of the whole is written and StorageFailed is raised. `Adopt` fills its `heads`.
         """
+
+    async def claimed(self, owner: str, text: str, now: int) -> Claimed:
+        """See Store.claimed."""
 
     async def ping(self) -> None:
         """See Store.ping."""

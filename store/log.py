@@ -9,6 +9,8 @@ from respool.store.base import (
     Append,
     Backend,
     Chunk,
+    Claim,
+    Claimed,
     Create,
     Delete,
     End,
@@ -66,10 +68,20 @@ class Log:
         """What the tails cost in memory, in bytes."""
         return self._tails.held
 
-    async def create(self, head: Head, request: bytes) -> None:
+    async def create(self, head: Head, request: bytes, claim: Claim | None = None) -> None:
         if head.key in self._withdrawn:
             raise StorageFailed("The storage has not yet forgotten the response that had this id.")
-        await self._write(Create(head, request))
+        try:
+            await self._write(Create(head, request, claim))
+        except Claimed as claimed:
+            if claimed.key not in self._withdrawn:
+                raise
+            raise StorageFailed("The storage has not yet forgotten the response that had this key.") from claimed
+
+    async def claimed(self, owner: str, text: str, now: int) -> Claimed:
+        claimed = await self._storage().claimed(owner, text, now)
+        self._storage_of(claimed.key)
+        return claimed
 
     async def withdraw(self, key: Key, epoch: int) -> None:
         await self._write(Withdraw(key, epoch))

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from respool.store.base import (
+    CLAIM_SECONDS,
     Adopt,
     Append,
     Chunk,
+    Claim,
+    Claimed,
     Create,
     Delete,
     Filter,
@@ -31,6 +34,7 @@ class _Response:
     head: Head
     standing: Standing
     request: bytes
+    claim: Claim | None = None
     result: bytes | None = None
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -55,6 +59,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self._responses: dict[Key, _Response] = {}
+        self._claims: dict[tuple[str, str], _Response] = {}
         self._runs = 0
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
@@ -77,6 +82,12 @@ class MemoryBackend:
         newest_first = reversed(self._responses.values())
         found = [r.shown() for r in newest_first if r.standing.run < before and _matches(r, which)]
         return found[: which.limit]
+
+    async def claimed(self, owner: str, text: str, now: int) -> Claimed:
+        claimed = self._claimed(owner, text, now)
+        if claimed is None:
+            raise NotFound
+        return claimed
 
     async def ping(self) -> None:
         pass
@@ -109,23 +120,45 @@ class MemoryBackend:
             self._adopt(change)
             return None
         response = self._responses.get(change.key)
-        error = refusal(response.standing if response else None, change)
+        claimed = None
+        if isinstance(change, Create) and change.claim:
+            claimed = self._claimed(change.key.owner, change.claim.text, change.head.created_at)
+        error = claimed or refusal(response.standing if response else None, change)
         if error is None:
             self._do(response, change)
         return error
 
     def _do(self, response: _Response | None, change: Change) -> None:
         match change:
-            case Create(head=head, request=request):
-                self._runs += 1
-                standing = Standing(self._runs, head.status, head.epoch, -1, False)
-                self._responses[head.key] = _Response(head, standing, request)
+            case Create():
+                self._create(change)
             case Withdraw(key=key) | Delete(key=key):
-                del self._responses[key]
+                self._forget(self._responses.pop(key))
             case RequestCancel() if response:
                 response.standing = replace(response.standing, cancel_requested=True)
             case Append() if response:
                 _append(response, change)
+
+    def _create(self, create: Create) -> None:
+        head = create.head
+        self._runs += 1
+        standing = Standing(self._runs, head.status, head.epoch, -1, False)
+        response = self._responses[head.key] = _Response(head, standing, create.request, create.claim)
+        if create.claim is not None:
+            self._claims[head.key.owner, create.claim.text] = response
+
+    def _forget(self, response: _Response) -> None:
+        if response.claim is not None:
+            place = response.head.key.owner, response.claim.text
+            if self._claims.get(place) is response:
+                del self._claims[place]
+
+    def _claimed(self, owner: str, text: str, now: int) -> Claimed | None:
+        """Whose an idempotency key is; None for one that is free."""
+        holder = self._claims.get((owner, text))
+        if holder is None or holder.claim is None or holder.head.created_at <= now - CLAIM_SECONDS:
+            return None
+        return Claimed(holder.head.key, holder.claim.digest)
 
     def _adopt(self, adopt: Adopt) -> None:
         orphans = [response for response in self._responses.values() if not response.standing.status.ended]

@@ -10,11 +10,13 @@ from typing import Self
 from respool.store.base import (
     Adopt,
     Append,
+    Claimed,
     Create,
     Delete,
     Filter,
     Head,
     Key,
+    NotFound,
     Page,
     RequestCancel,
     StoreError,
@@ -24,6 +26,7 @@ from respool.store.base import (
 from respool.store.lock import Lock
 from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
 from respool.store.sqlite_rows import (
+    find_claimed,
     find_head,
     find_request,
     find_result,
@@ -95,6 +98,9 @@ class SqliteBackend:
     async def list(self, which: Filter) -> Sequence[Head]:
         return await self._reader().run(list_heads, which)
 
+    async def claimed(self, owner: str, text: str, now: int) -> Claimed:
+        return await self._reader().run(find_claimed, owner, text, now)
+
     async def ping(self) -> None:
         await self._writer.run(_touch)
 
@@ -113,7 +119,7 @@ class SqliteBackend:
             self._adopt(db, write)
             return None
         standing = self._standing(db, write.key)
-        error = refusal(standing, write)
+        error = _claimed(db, write) or refusal(standing, write)
         if error is None:
             now = _change(db, standing, write)
             if now is None or now.status.ended:
@@ -135,6 +141,15 @@ class SqliteBackend:
         adopt.heads[:] = map(head_of, db.execute(_SQL["orphans"]))
 
 
+def _claimed(db: sqlite3.Connection, change: Change) -> Claimed | None:
+    if not isinstance(change, Create) or change.claim is None:
+        return None
+    try:
+        return find_claimed(db, change.key.owner, change.claim.text, change.head.created_at)
+    except NotFound:
+        return None
+
+
 def _change(db: sqlite3.Connection, standing: Standing | None, change: Change) -> Standing | None:
     """Do what was not refused. How the response stands afterwards; None when it is no more."""
     if standing is None:
@@ -153,7 +168,10 @@ def _change(db: sqlite3.Connection, standing: Standing | None, change: Change) -
 def _create(db: sqlite3.Connection, create: Create) -> Standing:
     head = create.head
     told = (head.conversation, head.previous_id, head.agent_id, head.session, head.epoch, head.created_at_ms)
-    values = (*head.key, head.status, head.background, head.stream, head.created_at, head.envelope, *told)
+    claim = (create.claim.text, create.claim.digest) if create.claim else (None, None)
+    if create.claim:
+        db.execute(_SQL["free_claim"], (head.key.owner, create.claim.text))
+    values = (*head.key, head.status, head.background, head.stream, head.created_at, head.envelope, *told, *claim)
     run = db.execute(_SQL["insert_response"], values).lastrowid
     assert run is not None  # an INSERT that did not raise has made a row
     db.execute(_SQL["insert_request"], (run, create.request))

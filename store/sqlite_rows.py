@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from respool.store.base import Chunk, Filter, Head, Key, NotFound, Page
+from respool.store.base import CLAIM_SECONDS, Chunk, Claimed, Filter, Head, Key, NotFound, Page
 from respool.store.sqlite_file import in_transaction
 from respool.store.statements import statements
 from respool.store.status import Status
@@ -51,6 +51,15 @@ def find_result(db: sqlite3.Connection, key: Key) -> bytes | None:
     """See Store.result."""
     (body,) = _find(db, "result", key)
     return None if body is None else bytes(body)
+
+
+def find_claimed(db: sqlite3.Connection, owner: str, text: str, now: int) -> Claimed:
+    """See Store.claimed."""
+    row = db.execute(_SQL["claimed"], (owner, text, now - CLAIM_SECONDS)).fetchone()
+    if row is None:
+        raise NotFound
+    id_, digest = row
+    return Claimed(Key(owner, id_), digest)
 
 
 def list_heads(db: sqlite3.Connection, which: Filter) -> Sequence[Head]:

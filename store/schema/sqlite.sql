@@ -7,9 +7,17 @@ SELECT run, status, epoch, last_seq, cancel_requested FROM head WHERE owner = ? 
 INSERT INTO response
     (
         owner, id, status, background, stream, created_at, envelope, conversation, previous_id, agent_id, session, epoch,
-        created_at_ms
+        created_at_ms, claim, claim_digest
     )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: claimed
+-- whose an idempotency key is, unless it was claimed too long ago
+SELECT id, claim_digest FROM response WHERE owner = ? AND claim = ? AND created_at > ?
+
+-- name: free_claim
+-- take an idempotency key, claimed too long ago, from its response
+UPDATE response SET claim = NULL, claim_digest = NULL WHERE owner = ? AND claim = ?
 
 -- name: insert_request
 -- the body of its POST

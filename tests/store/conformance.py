@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 
 from respool.store.base import (
+    CLAIM_SECONDS,
     Backend,
     Cancelled,
     Chunk,
+    Claim,
+    Claimed,
     Ended,
     Exists,
     Fenced,
@@ -120,6 +123,65 @@ class Conformance:
         await store.append(KEY, 1, None, end=end())
         assert await follower == []
         assert (await store.head(KEY)).status is Status.COMPLETED
+
+    # Idempotency keys
+
+    async def test_a_key_belongs_to_the_first_response_that_claims_it(self, store: Log) -> None:
+        await store.create(head(), b"", Claim("k", b"digest"))
+        with pytest.raises(Claimed) as refused:
+            await store.create(head(OTHER), b"", Claim("k", b"another"))
+        assert (refused.value.key, refused.value.digest) == (KEY, b"digest")
+        assert await self._ids(store, Filter()) == [KEY.id]
+        found = await store.claimed("ann", "k", head().created_at)
+        assert (found.key, found.digest) == (KEY, b"digest")
+
+    async def test_a_key_that_is_claimed_is_told_before_an_id_that_is_taken(self, store: Log) -> None:
+        await store.create(head(), b"", Claim("k", b""))
+        with pytest.raises(Claimed):
+            await store.create(head(), b"", Claim("k", b""))
+        with pytest.raises(Exists):
+            await store.create(head(), b"", Claim("other", b""))
+        with pytest.raises(NotFound):
+            await store.claimed("ann", "other", head().created_at)
+
+    async def test_of_many_creates_with_one_key_at_once_one_is_made(self, store: Log) -> None:
+        keys = [Key("ann", f"r{number}") for number in range(50)]
+        outcomes = await _together(*(store.create(head(key), b"", Claim("k", b"")) for key in keys))
+        assert outcomes == [None] + [Claimed] * 49
+        assert await self._ids(store, Filter()) == ["r0"]
+
+    async def test_another_owners_key_and_a_create_without_one_are_free(self, store: Log) -> None:
+        await store.create(head(), b"", Claim("k", b""))
+        await store.create(head(OTHER), b"")
+        await store.create(head(Key("ann", "r3")), b"")
+        await store.create(head(Key("bob", "r1")), b"", Claim("k", b""))
+        assert (await store.claimed("bob", "k", head().created_at)).key == Key("bob", "r1")
+
+    async def test_a_key_is_free_again_when_its_response_is_withdrawn_or_deleted(self, store: Log) -> None:
+        for number in range(3):
+            await store.create(head(), b"%d" % number, Claim("k", b"%d" % number))
+            if number == 0:
+                await store.withdraw(KEY, 1)
+            if number == 1:
+                await store.append(KEY, 1, None, end=end())
+                await store.delete(KEY)
+            if number < 2:
+                with pytest.raises(NotFound):
+                    await store.claimed("ann", "k", head().created_at)
+        assert (await store.claimed("ann", "k", head().created_at)).digest == b"2"
+
+    async def test_a_key_is_free_again_after_a_day_and_then_belongs_to_the_next(self, store: Log) -> None:
+        then = head().created_at
+        await store.create(head(), b"", Claim("k", b"first"))
+        late = replace(head(OTHER), created_at=then + CLAIM_SECONDS - 1)
+        with pytest.raises(Claimed):
+            await store.create(late, b"", Claim("k", b"second"))
+        await store.create(replace(late, created_at=then + CLAIM_SECONDS), b"", Claim("k", b"second"))
+        found = await store.claimed("ann", "k", then + CLAIM_SECONDS)
+        assert (found.key, found.digest) == (OTHER, b"second")
+        await store.append(KEY, 1, None, end=end())
+        await store.delete(KEY)
+        assert (await store.claimed("ann", "k", then + CLAIM_SECONDS)).key == OTHER
 
     # What is refused
 

@@ -7,6 +7,7 @@ from respool.store.base import (
     Adopt,
     Backend,
     Chunk,
+    Claimed,
     End,
     Filter,
     Head,
@@ -63,6 +64,9 @@ class Probe:
 
     async def list(self, which: Filter) -> Sequence[Head]:
         return await self.backend.list(which)
+
+    async def claimed(self, owner: str, text: str, now: int) -> Claimed:
+        return await self.backend.claimed(owner, text, now)
 
     async def ping(self) -> None:
         if self.is_down:

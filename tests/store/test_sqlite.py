@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from respool.store.base import (
+    CLAIM_SECONDS,
     Adopt,
     Append,
+    Claim,
     Create,
     Delete,
     Fenced,
@@ -85,6 +87,39 @@ async def test_orphans_are_adopted_after_a_reopening_and_their_old_writer_is_fen
     await store.append(KEY, 2, chunk(1, b"b"), end=end(Status.CANCELLED))
     assert await follow(store) == [(0, b"a"), (1, b"b")]
     await store.close()
+
+
+async def test_a_claim_outlives_a_reopening(path: str) -> None:
+    store = Log(await SqliteBackend.open(path))
+    await store.create(head(), b"", Claim("k", b"digest"))
+    await store.close()
+    store = Log(await SqliteBackend.open(path))
+    assert (await store.claimed("ann", "k", head().created_at)).digest == b"digest"
+    await store.close()
+
+
+async def test_a_file_of_each_earlier_version_is_brought_up_to_date_with_what_is_in_it(path: str) -> None:
+    scripts = migrations("sqlite")
+    for version in range(1, len(scripts)):
+        Path(path).unlink(missing_ok=True)
+        db = sqlite3.connect(path)
+        for script in scripts[:version]:
+            db.executescript(script)
+        db.executescript(
+            "INSERT INTO response (owner, id, status, background, stream, created_at, envelope, epoch, ended_at_ms)"
+            " VALUES ('ann', 'r1', 'completed', 1, 1, 1700000000, x'7b7d', 1, 1700000001000);"
+            "INSERT INTO request VALUES (1, x'62'); INSERT INTO result VALUES (1, x'66');"
+            "INSERT INTO chunk VALUES (1, 0, 1700000000123, x'01000000', x'61');"
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
+        )
+        db.close()
+        store = Log(await SqliteBackend.open(path))
+        assert await follow(store) == [(0, b"a")]
+        assert (await store.request(KEY), await store.result(KEY)) == (b"b", b"f")
+        await store.create(head(OTHER), b"", Claim("k", b"digest"))
+        assert (await store.claimed("ann", "k", head().created_at)).key == OTHER
+        assert [found.key.id for found in await store.list(Filter())] == ["r2", "r1"]
+        await store.close()
 
 
 async def test_an_order_of_creation_outlives_deletes_and_reopenings(path: str) -> None:
@@ -171,7 +206,7 @@ async def test_the_database_of_a_newer_respool_is_refused(path: str) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(Incompatible, match=r"version 99, .*versions up to 2\."):
+    with pytest.raises(Incompatible, match=r"version 99, .*versions up to 3\."):
         await SqliteBackend.open(path)
 
 
@@ -335,7 +370,12 @@ _ends = st.none() | st.builds(end, st.sampled_from([Status.COMPLETED, Status.FAI
 _notes = st.none() | st.builds(Note, st.none() | st.text("ab"), st.none() | st.text("ab"))
 _epochs = st.sampled_from([1, 1, 1, 2])
 _writes: st.SearchStrategy[Write] = st.one_of(
-    st.builds(lambda key: Create(head(key), b"body"), _keys),
+    st.builds(
+        lambda key, claim, days: Create(replace(head(key), created_at=days * CLAIM_SECONDS), b"body", claim),
+        _keys,
+        st.none() | st.builds(Claim, st.sampled_from("kl"), st.binary(max_size=1)),
+        st.integers(0, 2),
+    ),
     st.builds(Append, _keys, _epochs, _chunks, _notes, _ends),
     st.builds(Append, _keys, _epochs, _chunks, _notes, _ends),
     st.builds(Withdraw, _keys, _epochs),
