@@ -20,7 +20,7 @@ import typer
 from respool.cli.options import give_signature, leave, settings_of, settings_parameters
 from respool.proxy import telemetry
 from respool.proxy.app import App
-from respool.proxy.server import Server, bind
+from respool.proxy.server import Server, bind, limits_of
 from respool.proxy.settings import Settings, host_and_port
 from respool.store.base import Incompatible, Locked, StorageFailed
 from respool.store.open import open_store
@@ -84,7 +84,7 @@ async def serve_until(stop: asyncio.Event, settings: Settings, listeners: list[s
     except (Locked, Incompatible, StorageFailed, ValueError) as error:
         leave(_NO_STORE, f"cannot open {settings.store}: {error}")
     app = App(settings, store)
-    server = Server(app)
+    server = Server(app, limits_of(settings))
     try:
         # Before the start, which may take seconds after a crash: a probe that is refused would have us killed.
         await server.listen(listeners[0])

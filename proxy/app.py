@@ -85,7 +85,9 @@ class App:
             return
         route = self._prefixes.match(scope["method"], scope["raw_path"].partition(b"?")[0])
         is_admin = bool(scope.get("state", {}).get("admin"))
-        if route is not None and (not is_admin or route.is_own):
+        if scope.get("state", {}).get("crowded") and (route is None or not route.is_own):
+            await reply.error(errors.crowded(), request_id)
+        elif route is not None and (not is_admin or route.is_own):
             refusal = await self._refusal(route, scope, is_admin=is_admin)
             if refusal is None:
                 if route.path != HEALTH:

@@ -82,6 +82,15 @@ class Settings(BaseSettings):
     write_timeout_seconds: float = Field(
         30, gt=0, description="How long a client may take no byte before its connection is cut."
     )
+    request_timeout_seconds: float = Field(
+        15, gt=0, description="How long a client may take for a request's head, and then for every 4 KiB of its body."
+    )
+    connection_idle_seconds: float = Field(
+        75, gt=0, description="How long a client's connection may stay open between two requests."
+    )
+    max_connections: int = Field(
+        0, ge=0, description="Most connections of clients; 0 is three quarters of the limit of open files."
+    )
     max_request_bytes: int = Field(64 * 2**20, gt=0, description="Largest body of a create.")
     max_event_bytes: int = Field(16 * 2**20, gt=0, description="Largest event of an agent, but for terminal ones.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Largest terminal event or JSON answer of an agent.")

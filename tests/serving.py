@@ -11,7 +11,7 @@ import httpx
 
 from examples import environments
 from respool.proxy.app import App
-from respool.proxy.server import Server, bind
+from respool.proxy.server import Server, bind, limits_of
 from respool.proxy.settings import Settings
 from respool.store.base import Store
 from respool.store.log import Log
@@ -43,7 +43,7 @@ async def serving(
     settings = Settings.model_validate({"upstream": upstream, "listen": "127.0.0.1:0", **options})
     store = store or Log(MemoryBackend())
     app = App(settings, store, transport)
-    server = Server(app)
+    server = Server(app, limits_of(settings))
     await app.start()
     listener = bind("127.0.0.1", 0)
     port = listener.getsockname()[1]

@@ -107,6 +107,18 @@ def shutting_down() -> WireError:
     )
 
 
+def too_slow(*, sent: bool) -> WireError:
+    """408: the request did not arrive in time; with its head the agent may have been called (`sent`)."""
+    message = "The request did not arrive in time."
+    return WireError(408, message, code="request_timeout", headers=NO_RETRY if sent else {})
+
+
+def crowded() -> WireError:
+    """503: more connections than there may be. A retry may find room, on a connection of its own."""
+    words, headers = "There are too many connections.", {"connection": "close"}
+    return WireError(503, words, code="service_unavailable", kind="server_error", source="platform", headers=headers)
+
+
 def storage_error(*, sent: bool = False) -> WireError:
     """503: the log cannot be read or written; not to be repeated once the agent may have been called (`sent`)."""
     message = "The response log is not available right now."

@@ -164,6 +164,21 @@ async def test_an_agent_may_answer_before_it_has_read_the_whole_body() -> None:
         assert await raw.receive(6) == b"enough"
 
 
+async def test_an_early_answer_to_a_large_upload_ends_the_connection() -> None:
+    """Nobody takes the rest of the upload, and nothing waits for that for ever."""
+    size = 16 * 2**20
+
+    async def script(wire: Wire) -> None:
+        await wire.request_head()
+        await wire.answer("413 Content Too Large", b"enough", "connection: close")
+        await wire.gone()
+
+    async with scene(script) as s, dial(s.served.url) as raw:
+        await raw.send(b"POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+        await raw.send_until_stuck(bytes(size))
+        assert (await raw.rest()).endswith(b"enough")
+
+
 # --- answers
 
 

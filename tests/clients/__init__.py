@@ -1,0 +1,1 @@
+"""Clients that are slow, silent, gone or many, before the real process on real sockets."""
