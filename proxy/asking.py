@@ -3,6 +3,7 @@
 Source: CONTRACT section 6.
 """
 
+import hashlib
 import re
 import uuid
 from collections.abc import Iterable
@@ -10,8 +11,11 @@ from dataclasses import dataclass
 
 from respool.proxy.protocol.errors import invalid
 from respool.proxy.reply import Header, Scope
+from respool.store.base import Claim, Head
+from respool.store.log import FURTHEST
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_CLAIM = re.compile(r"[\x20-\x7e]{1,255}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -33,6 +37,27 @@ class Asking:
         """The `id` of the last event that an `EventSource` got, which it sends when it reconnects; None for none."""
         return self.header("last-event-id") or None
 
+    def cursor(self, starting_after: str | None = None) -> int:
+        """The number behind which reading goes on: the greater of `starting_after` and `Last-Event-ID`.
+
+        Whoever reconnects by itself does it with its old query. Raises WireError.
+        """
+        return max(_number(starting_after, "starting_after"), _number(self.last_event_id, "Last-Event-ID"))
+
+    def has_had_all(self, head: Head, after: int) -> bool:
+        """Whether this is a client that comes back by itself behind the end: an `EventSource` would do so for ever."""
+        return self.last_event_id is not None and head.status.ended and after >= head.last_seq
+
+    def claim(self, body: bytes) -> Claim | None:
+        """What the `Idempotency-Key` of a create with that body claims, None without one. Raises WireError."""
+        text = self.header("idempotency-key")
+        if text is None:
+            return None
+        if not _CLAIM.fullmatch(text):
+            message = "Idempotency-Key must be 1 to 255 characters of ASCII without control characters"
+            raise invalid(message, "Idempotency-Key")
+        return Claim(text, hashlib.sha256(body).digest())
+
     @property
     def wants_ids(self) -> bool:
         """Whether the frames of a stream get `id` lines: only for clients that are known to understand them.
@@ -45,6 +70,16 @@ class Asking:
             if name.lower() == b"accept"
             for kind in value.split(b",")
         )
+
+
+def _number(text: str | None, name: str) -> int:
+    """A cursor; absent and negative mean everything, and beyond any number is beyond the end."""
+    if text is None:
+        return -1
+    try:
+        return min(max(int(text), -1), FURTHEST)
+    except ValueError:
+        raise invalid(f"{name} must be an integer", name) from None
 
 
 def asking(scope: Scope, owner_headers: Iterable[str]) -> Asking:

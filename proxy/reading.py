@@ -20,8 +20,6 @@ from respool.proxy.snapshots import Snapshots
 from respool.store.base import Ended, Filter, Head, InFlight, Key, NotFound, Store
 from respool.store.status import Status
 
-_BEYOND = 2**62
-
 
 class Unknown(Exception):
     """The log does not have this response; `error` is what is said if nobody else is asked."""
@@ -35,7 +33,7 @@ class Unknown(Exception):
 class Replay:
     """Events to be streamed: of which response, behind which number, and how they are shown.
 
-    `is_over` for a client that reconnects and has had the end: an `EventSource` would do so for ever.
+    `is_over` for a client that came back by itself and has had the end.
     """
 
     head: Head
@@ -92,10 +90,10 @@ class Reading:
         try:
             head = await self.find(key)
         except Unknown:
-            _cursor(query, asking)
+            asking.cursor(query.get("starting_after"))
             raise
         if head.status.ended:
-            _cursor(query, asking)
+            asking.cursor(query.get("starting_after"))
         refusal = rules.refuse_replay(
             head.status,
             background=head.background,
@@ -105,9 +103,9 @@ class Reading:
         if refusal is not None:
             raise refusal
         plain = query.get("include_obfuscation", "").lower() == "false"
-        after = _cursor(query, asking)
-        is_over = asking.last_event_id is not None and head.status.ended and after >= head.last_seq
-        return Replay(head, after, transform(with_ids=asking.wants_ids, plain=plain), is_over)
+        after = asking.cursor(query.get("starting_after"))
+        shown = transform(with_ids=asking.wants_ids, plain=plain)
+        return Replay(head, after, shown, is_over=asking.has_had_all(head, after))
 
     async def cancel(self, key: Key) -> tuple[Head, bytes]:
         """Commit the cancel, let the run end by it, and give the response as it then is."""
@@ -191,21 +189,6 @@ class Reading:
         )
         heads = await self._store.list(which)
         return items.listing([_entry(head) for head in heads[:limit]], has_more=len(heads) > limit)
-
-
-def _cursor(query: Mapping[str, str], asking: Asking) -> int:
-    """The greater of `starting_after` and `Last-Event-ID`: whoever reconnects by itself does it with its old query."""
-    return max(_number(query.get("starting_after"), "starting_after"), _number(asking.last_event_id, "Last-Event-ID"))
-
-
-def _number(text: str | None, name: str) -> int:
-    """A cursor; absent and negative mean everything, and beyond any number is beyond the end."""
-    if text is None:
-        return -1
-    try:
-        return min(max(int(text), -1), _BEYOND)
-    except ValueError:
-        raise invalid(f"{name} must be an integer", name) from None
 
 
 def _status(text: str | None) -> Status | None:

@@ -72,7 +72,8 @@ class Run:
     `store` is where it is written: the log, or memory for `store: false`. `accepted` is set when the client's answer
     may begin (the agent's 2xx status, or the grace is over), `began` when the first events are durable, `ended`
     when the end is. All three are set when the run is refused: then `refusal` is the whole answer and nothing is kept.
-    `final` is the final object (JSON), `session` what the agent said in `x-agent-session-id`.
+    `final` is the final object (JSON), `session` what the agent said in `x-agent-session-id`. `patience_seconds` is how
+    long a run that does not survive its clients goes on when the last of them has left.
     """
 
     key: Key
@@ -86,9 +87,30 @@ class Run:
     refusal: WireError | Answer | None = None
     session: str | None = None
     final: bytes | None = None
+    patience_seconds: float = 0
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     began: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    clients: int = 0
+    leaving: asyncio.TimerHandle | None = None
+
+    def join(self) -> None:
+        """A client waits for the answer to its POST."""
+        self.clients += 1
+        if self.leaving is not None:
+            self.leaving.cancel()
+
+    def leave(self) -> None:
+        """A client has gone before it had the whole answer; the last one may take the run with it."""
+        self.clients -= 1
+        if self.plan.survives or self.clients:
+            return
+        if not self.patience_seconds:
+            self.ear.tell(Word.LEAVE)
+        elif not self.ended.is_set():
+            loop = asyncio.get_running_loop()
+            self.leaving = loop.call_later(self.patience_seconds, self.ear.tell, Word.LEAVE)
 
     def refuse(self, answer: WireError | Answer) -> None:
         """Nothing has been told yet and nothing will be: `answer` is the whole answer."""

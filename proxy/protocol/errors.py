@@ -89,6 +89,12 @@ def id_conflict() -> WireError:
     return WireError(409, message, code="response_id_conflict", kind="conflict", param="response_id", headers=NO_RETRY)
 
 
+def key_of_another_request() -> WireError:
+    """422: an idempotency key that came with another body before."""
+    message = "This Idempotency-Key was used with another request before."
+    return WireError(422, message, code="idempotency_key_reused", param="Idempotency-Key", headers=NO_RETRY)
+
+
 def agent_failed(code: str, message: str) -> WireError:
     """500, in the agent's own words: it failed before its first usable event."""
     return WireError(500, message, code=code, kind="server_error", source="upstream", headers=NO_RETRY)
