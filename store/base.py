@@ -17,6 +17,7 @@ The store knows ids, numbers, status and bytes. What the bytes of an event mean 
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple, Protocol
@@ -240,6 +241,14 @@ class Filter:
     texts: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a call of `expire` did: the responses that nobody finds any more, and whether there is more to do."""
+
+    gone: Sequence[Key]
+    more: bool
+
+
 class Store(Protocol):
     """The log of all responses. Every method may raise `StorageFailed`."""
 
@@ -310,6 +319,16 @@ class Store(Protocol):
     async def list(self, which: Filter) -> Sequence[Head]:
         """Responses, newest first, at most `which.limit`. An unknown `which.after` is ignored."""
 
+    def reading(self, key: Key) -> AbstractContextManager[None]:
+        """While the block runs, `expire` spares the response, though for a bounded time."""
+
+    async def expire(self, before_ms: int, max_bytes: int) -> Swept:
+        """Remove one slice of what is to go, and give the space back; to be called again while there is more.
+
+        Those go that ended before `before_ms` (unix milliseconds), and of the others those that ended first, as many as
+        it takes to bring the storage down to `max_bytes`; 0 is no bound. What has not ended is never touched.
+        """
+
     async def ping(self) -> None:
         """Raises StorageFailed when nothing could be written now."""
 
@@ -371,7 +390,23 @@ class Adopt:
     heads: list[Head] = field(default_factory=list)
 
 
-Write = Create | Withdraw | Append | RequestCancel | Delete | Adopt
+@dataclass(slots=True)
+class Expire:
+    """See Store.expire. `spared` are those that must stay.
+
+    The backend fills in the rest: `gone` are the responses that nobody finds any more, `passed` those that are due and
+    were spared, and there is `more` when the slice was too small for all of it.
+    """
+
+    before_ms: int
+    max_bytes: int
+    spared: frozenset[Key] = frozenset()
+    gone: list[Key] = field(default_factory=list)
+    passed: list[Key] = field(default_factory=list)
+    more: bool = False
+
+
+Write = Create | Withdraw | Append | RequestCancel | Delete | Adopt | Expire
 
 
 class Reader(Protocol):
@@ -443,11 +478,15 @@ class Backend(Reader, Protocol):
         """Do all writes in order in one transaction.
 
         A write that the invariants refuse yields its error and leaves the others alone. When the storage itself fails,
-        nothing of the whole is written and StorageFailed is raised. `Adopt` fills its `heads`.
+        nothing of the whole is written and StorageFailed is raised. `Adopt` fills its `heads`, and `Expire` what it
+        has done.
         """
 
     async def claimed(self, owner: str, text: str, now: int) -> Claimed:
         """See Store.claimed."""
+
+    async def compact(self) -> bool:
+        """Give back a slice of the space that nothing is in; true while there is more of it."""
 
     async def ping(self) -> None:
         """See Store.ping."""

@@ -1,7 +1,9 @@
 """The log: group commit, hot tails and waiting readers, once, over any backend."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from respool.store.base import (
@@ -15,6 +17,7 @@ from respool.store.base import (
     Delete,
     End,
     Ended,
+    Expire,
     Filter,
     Gap,
     Head,
@@ -25,9 +28,11 @@ from respool.store.base import (
     RequestCancel,
     StorageFailed,
     StoreError,
+    Swept,
     Withdraw,
     Write,
 )
+from respool.store.readings import Readings
 from respool.store.tail import Tail, Tails
 
 TAIL_BYTES = 256 * 1024
@@ -54,9 +59,11 @@ class Log:
         tail_bytes: int = TAIL_BYTES,
         ended_tail_bytes: int = ENDED_TAIL_BYTES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._tails = Tails(tail_bytes, ended_tail_bytes)
+        self._readings = Readings(clock)
         self._withdrawn: set[Key] = set()
         self._sleep = sleep
         self._queue: list[tuple[Write, asyncio.Future[Exception | None]]] = []
@@ -187,6 +194,15 @@ class Log:
         found = await storage.list(replace(which, limit=which.limit + len(self._withdrawn)))
         return [head for head in found if head.key not in self._withdrawn][: which.limit]
 
+    def reading(self, key: Key) -> AbstractContextManager[None]:
+        return self._readings.of(key)
+
+    async def expire(self, before_ms: int, max_bytes: int) -> Swept:
+        sweep = Expire(before_ms, max_bytes, self._readings.spared())
+        await self._write(sweep)
+        self._readings.delayed(sweep.passed, are_all=not sweep.more)
+        return Swept(sweep.gone, sweep.more or await self._storage().compact())
+
     async def ping(self) -> None:
         await self._storage().ping()
 
@@ -271,6 +287,9 @@ class Log:
             case Adopt(heads=heads):
                 for head in heads:
                     self._tails.open(head.key, head.last_seq)
+            case Expire(gone=keys):
+                for key in keys:
+                    self._tails.drop(key)
             case RequestCancel():
                 pass
 
@@ -287,7 +306,7 @@ class Log:
 
 
 def _key(write: Write) -> Key | None:
-    return None if isinstance(write, Adopt) else write.key
+    return None if isinstance(write, Adopt | Expire) else write.key
 
 
 def _pauses(first: float = 0.05, longest: float = 1.0) -> Iterator[float]:

@@ -13,6 +13,7 @@ from respool.store.base import (
     Claimed,
     Create,
     Delete,
+    Expire,
     Filter,
     Head,
     Key,
@@ -42,6 +43,11 @@ class _Response:
         start = bisect_right(self.chunks, after, key=lambda chunk: chunk.last)
         beyond = (self.chunks[place] for place in range(start, len(self.chunks)))
         return Page.cut(beyond, after, max_bytes, self.standing.last_seq if self.standing.status.ended else None)
+
+    @property
+    def size(self) -> int:
+        """The bytes of everything that can grow large."""
+        return len(self.request) + len(self.result or b"") + sum(len(chunk.data) for chunk in self.chunks)
 
     def shown(self) -> Head:
         now = self.standing
@@ -89,6 +95,9 @@ class MemoryBackend:
             raise NotFound
         return claimed
 
+    async def compact(self) -> bool:
+        return False
+
     async def ping(self) -> None:
         pass
 
@@ -118,6 +127,9 @@ class MemoryBackend:
     def _commit(self, change: Write) -> StoreError | None:
         if isinstance(change, Adopt):
             self._adopt(change)
+            return None
+        if isinstance(change, Expire):
+            self._expire(change)
             return None
         response = self._responses.get(change.key)
         claimed = None
@@ -165,6 +177,19 @@ class MemoryBackend:
         for orphan in orphans:
             orphan.standing = replace(orphan.standing, epoch=orphan.standing.epoch + 1)
         adopt.heads[:] = [orphan.shown() for orphan in orphans]
+
+    def _expire(self, sweep: Expire) -> None:
+        ended = [response for response in self._responses.values() if response.head.ended_at_ms is not None]
+        size = sum(response.size for response in self._responses.values()) if sweep.max_bytes else 0
+        for response in sorted(ended, key=lambda response: response.head.ended_at_ms or 0):
+            key = response.head.key
+            if (response.head.ended_at_ms or 0) >= sweep.before_ms and size <= sweep.max_bytes:
+                return
+            if key in sweep.spared:
+                sweep.passed.append(key)
+                continue
+            sweep.gone.append(key)
+            size -= self._responses.pop(key).size
 
 
 def _append(response: _Response, change: Append) -> None:

@@ -13,6 +13,7 @@ from respool.store.base import (
     Claimed,
     Create,
     Delete,
+    Expire,
     Filter,
     Head,
     Key,
@@ -24,6 +25,7 @@ from respool.store.base import (
     Write,
 )
 from respool.store.lock import Lock
+from respool.store.sqlite_expiry import compact, expire
 from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
 from respool.store.sqlite_rows import (
     find_claimed,
@@ -48,7 +50,8 @@ _SQL = statements("sqlite")
 class SqliteBackend:
     """A Backend in a file that no other process writes: see `Lock`."""
 
-    def __init__(self, writer: Connection, readers: Sequence[Connection], held: AsyncExitStack) -> None:
+    def __init__(self, path: str, writer: Connection, readers: Sequence[Connection], held: AsyncExitStack) -> None:
+        self._path = path
         self._writer = writer
         self._readers = readers
         self._held = held
@@ -73,7 +76,7 @@ class SqliteBackend:
             for _ in range(READERS):
                 readers.append(await Connection.reader(path))
                 opening.push_async_callback(readers[-1].close)
-            return cls(writer, readers, opening.pop_all())
+            return cls(path, writer, readers, opening.pop_all())
         raise AssertionError  # an exit stack without exits that swallow exceptions does not come here
 
     async def close(self) -> None:
@@ -101,6 +104,9 @@ class SqliteBackend:
     async def claimed(self, owner: str, text: str, now: int) -> Claimed:
         return await self._reader().run(find_claimed, owner, text, now)
 
+    async def compact(self) -> bool:
+        return await self._writer.run(compact, self._path)
+
     async def ping(self) -> None:
         await self._writer.run(_touch)
 
@@ -117,6 +123,9 @@ class SqliteBackend:
     def _write(self, db: sqlite3.Connection, write: Write) -> StoreError | None:
         if isinstance(write, Adopt):
             self._adopt(db, write)
+            return None
+        if isinstance(write, Expire):
+            expire(db, write)
             return None
         standing = self._standing(db, write.key)
         error = _claimed(db, write) or refusal(standing, write)

@@ -47,6 +47,34 @@ UPDATE response SET cancel_requested = 1 WHERE run = ?
 -- a response with everything of it: the other tables cascade
 DELETE FROM response WHERE run = ?
 
+-- name: next_ended
+-- the response that ended next after a moment, the older one of two
+SELECT run, owner, id, ended_at_ms FROM response
+WHERE (ended_at_ms, run) > (?, ?) AND owner <> 'expired' ORDER BY ended_at_ms, run LIMIT 1
+
+-- name: hide
+-- of what expires, when it takes more than one transaction: its id is free, and nobody finds it (an owner that was
+-- named by a header has "=" in it)
+UPDATE response SET owner = 'expired', id = CAST(run AS TEXT), conversation = NULL WHERE run = ?
+
+-- name: hidden
+-- what has begun to go
+SELECT run FROM response WHERE owner = 'expired'
+
+-- name: last_chunks
+-- the end of its events, with their sizes
+SELECT last, length(data) FROM chunk WHERE run = ? ORDER BY last DESC LIMIT ?
+
+-- name: delete_chunks
+-- its events from a number on
+DELETE FROM chunk WHERE run = ? AND last >= ?
+
+-- name: size_of_bodies
+-- what goes with the row of a response
+SELECT
+    coalesce((SELECT length(body) FROM request WHERE run = ?), 0)
+    + coalesce((SELECT length(body) FROM result WHERE run = ?), 0)
+
 -- name: adopt
 -- fence every writer of before
 UPDATE response SET epoch = epoch + 1 WHERE ended_at_ms IS NULL
@@ -77,7 +105,7 @@ SELECT result.body FROM response LEFT JOIN result USING (run) WHERE owner = ? AN
 
 -- name: list
 -- responses, newest first; conditions are put between these two
-SELECT * FROM head WHERE true
+SELECT * FROM head WHERE owner <> 'expired'
 
 -- name: list_order
 -- the second part of the list
@@ -137,11 +165,11 @@ WITH RECURSIVE each(owner) AS (
     UNION ALL
     SELECT (SELECT min(owner) FROM response WHERE owner > each.owner) FROM each WHERE each.owner IS NOT NULL
 )
-SELECT owner FROM each WHERE owner IS NOT NULL
+SELECT owner FROM each WHERE owner IS NOT NULL AND owner <> 'expired'
 
 -- name: by_status
 -- how many responses there are
-SELECT status, count(*) FROM response GROUP BY status
+SELECT status, count(*) FROM response WHERE owner <> 'expired' GROUP BY status
 
 -- name: sizes
 -- bytes of what is remembered, and how many events

@@ -25,6 +25,7 @@ from respool.store.base import (
     StoreError,
 )
 from respool.store.log import Log
+from respool.store.readings import SPARED_SECONDS
 from respool.store.status import Status
 from tests.store.probe import KEY, OTHER, Probe, chunk, end, follow, head, let_others_run, numbered
 
@@ -491,10 +492,83 @@ class Conformance:
     async def _ids(self, store: Log, which: Filter) -> list[str]:
         return [found.key.id for found in await store.list(which)]
 
+    # Expiry
+
+    async def test_what_ended_before_a_moment_is_gone_and_nothing_else(self, store: Log) -> None:
+        for name, at_ms in (("r1", 1000), ("r2", 2000), ("r3", 3000)):
+            await self._ended(store, name, at_ms)
+        await store.create(head(Key("ann", "live")), b"")
+        assert await swept(store, before_ms=2001) == ["r1", "r2"]
+        for name in ("r1", "r2"):
+            await self._is_not_found(store, Key("ann", name))
+        assert await self._ids(store, Filter()) == ["live", "r3"]
+        assert await follow(store, Key("ann", "r3")) == [(0, b"event")]
+        assert await swept(store, before_ms=2001) == []
+
+    async def test_a_response_that_has_not_ended_never_expires(self, store: Log, run: None) -> None:
+        await store.append(KEY, 1, chunk(0, b"x" * 10_000))
+        assert await swept(store, before_ms=2**53, max_bytes=1) == []
+        await store.append(KEY, 1, chunk(1, b"y"), end=end())
+        assert len(await follow(store)) == 2
+
+    async def test_too_large_a_storage_loses_what_ended_first(self, store: Log) -> None:
+        for name, at_ms in (("r1", 2000), ("r2", 1000), ("r3", 3000), ("r4", 4000)):
+            await self._ended(store, name, at_ms, b"x" * 500_000)
+        await store.create(head(Key("ann", "live")), b"")
+        assert await swept(store, max_bytes=1_200_000) == ["r2", "r1"]
+        assert await self._ids(store, Filter()) == ["live", "r4", "r3"]
+
+    async def test_an_expired_id_may_be_used_again(self, store: Log) -> None:
+        await self._ended(store, "r1", 1000, b"x" * 3_000_000)
+        await store.expire(2000, 0)
+        await store.create(head(), b"second")
+        await store.append(KEY, 1, chunk(0, b"of the second"))
+        assert await swept(store, before_ms=2000) == []
+        assert numbered(await store.read(KEY, -1, 100)) == [(0, b"of the second")]
+
+    async def test_what_is_read_is_spared_until_it_has_been_read(self, store: Log) -> None:
+        for name in ("r1", "r2"):
+            await self._ended(store, name, 1000, b"x" * 500_000)
+        with store.reading(KEY):
+            with store.reading(KEY):
+                pass
+            assert await swept(store, before_ms=2000, max_bytes=1) == ["r2"]
+            assert len(await follow(store)) == 1
+        assert await swept(store, before_ms=2000) == ["r1"]
+
+    async def test_what_is_read_for_long_expires_in_the_end_and_its_readers_are_cut(self, backend: Backend) -> None:
+        now = 1000.0
+        store = Log(backend, clock=lambda: now)
+        await self._ended(store, "r1", 1000)
+        with store.reading(KEY):
+            now += 10 * SPARED_SECONDS  # the time that counts begins when it is due
+            assert await swept(store, before_ms=2000) == []
+            now += SPARED_SECONDS - 1
+            assert await swept(store, before_ms=2000) == []
+            now += 1
+            assert await swept(store, before_ms=2000) == ["r1"]
+            with pytest.raises(NotFound):
+                await follow(store)
+
+    async def _ended(self, store: Log, name: str, at_ms: int, *events: bytes) -> None:
+        key = Key("ann", name)
+        await store.create(head(key), b"")
+        await store.append(key, 1, chunk(0, *(events or (b"event",))), end=replace(end(), at_ms=at_ms))
+
     async def test_a_ping_changes_nothing(self, store: Log, run: None) -> None:
         before = await store.head(KEY)
         await store.ping()
         assert await store.head(KEY) == before
+
+
+async def swept(store: Log, before_ms: int = 0, max_bytes: int = 0) -> list[str]:
+    """The ids of what expired, in the order in which it went."""
+    gone: list[str] = []
+    while True:
+        slice_ = await store.expire(before_ms, max_bytes)
+        gone += [key.id for key in slice_.gone]
+        if not slice_.more:
+            return gone
 
 
 async def _together(*attempts: Awaitable[None]) -> list[type[StoreError] | None]:

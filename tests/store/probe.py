@@ -9,6 +9,7 @@ from respool.store.base import (
     Chunk,
     Claimed,
     End,
+    Expire,
     Filter,
     Head,
     Key,
@@ -42,7 +43,8 @@ class Probe:
     async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         await self.gate.wait()
         self.tried += 1
-        if self.is_down or any(write.key in self.broken for write in writes if not isinstance(write, Adopt)):
+        of_one = [write for write in writes if not isinstance(write, Adopt | Expire)]
+        if self.is_down or any(write.key in self.broken for write in of_one):
             raise StorageFailed("disk full")
         self.commits += 1
         return await self.backend.commit(writes)
@@ -67,6 +69,9 @@ class Probe:
 
     async def claimed(self, owner: str, text: str, now: int) -> Claimed:
         return await self.backend.claimed(owner, text, now)
+
+    async def compact(self) -> bool:
+        return await self.backend.compact()
 
     async def ping(self) -> None:
         if self.is_down:

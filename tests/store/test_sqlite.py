@@ -23,6 +23,7 @@ from respool.store.base import (
     Claim,
     Create,
     Delete,
+    Expire,
     Fenced,
     Filter,
     Incompatible,
@@ -382,6 +383,7 @@ _writes: st.SearchStrategy[Write] = st.one_of(
     st.builds(RequestCancel, _keys),
     st.builds(Delete, _keys),
     st.builds(Adopt),
+    st.builds(Expire, st.sampled_from([0, end().at_ms, end().at_ms + 1]), st.just(0), st.just(frozenset({OTHER}))),
 )
 
 
