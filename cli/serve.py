@@ -90,7 +90,7 @@ async def serve_until(stop: asyncio.Event, settings: Settings, listeners: list[s
         await server.listen(listeners[0])
         for listener in listeners[1:]:
             await server.listen(listener, {"admin": True})
-        orphans = await app.start()
+        orphans = await _started(app, settings)
         _greet(settings, url, orphans)
         _spare_the_collector()
         await stop.wait()
@@ -98,6 +98,14 @@ async def serve_until(stop: asyncio.Event, settings: Settings, listeners: list[s
         await server.close(_FLUSH_SECONDS)
     finally:
         await app.close()
+
+
+async def _started(app: App, settings: Settings) -> int:
+    """How many orphans were ended. Leaves with 4 if the store cannot be read or written."""
+    try:
+        return await app.start()
+    except StorageFailed as error:
+        leave(_NO_STORE, f"cannot open {settings.store}: {error}")
 
 
 def _spare_the_collector() -> None:

@@ -12,7 +12,7 @@ from respool.proxy.run import Run, Word
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
 from respool.proxy.upstream import Upstream
-from respool.store.base import Chunk, End, Head, Key, Store, StoreError
+from respool.store.base import Chunk, End, Head, Key, StorageFailed, Store
 from respool.store.status import Status
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ async def end_orphans(store: Store, snapshots: Snapshots, settings: Settings) ->
         for head in left:
             try:
                 await _end_orphan(store, snapshots, settings, head)
-            except StoreError:
+            except Exception:
+                # One that is damaged must not keep the others from being served.
                 log.exception("orphan_not_ended", extra={"response_id": head.key.id})
 
     # Several at a time: what one waits for the storage another folds, and their ends share transactions.
@@ -99,7 +100,11 @@ async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, he
     status, failure = (Status.CANCELLED, None) if head.cancel_requested else (Status.FAILED, _OWNER_LOST)
     sequencer = Sequencer.resumed(Envelope(loads(head.envelope)), head.last_seq + 1)
     initial = sequencer.envelope.snapshot(Status.IN_PROGRESS)
-    snapshot = await snapshots.take(store, head.key, initial, "incomplete")
+    try:
+        snapshot = await snapshots.take(store, head.key, initial, "incomplete")
+    except StorageFailed:
+        log.exception("orphan_not_readable", extra={"response_id": head.key.id})
+        snapshot = initial
     snapshots.forget(head.key)
     preface = sequencer.preface()
     ending = own_end(sequencer, snapshot, status, failure, settings)

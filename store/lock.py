@@ -1,7 +1,8 @@
-"""The lock beside a database file: one process serves it, and says where."""
+"""One process serves a database file: the lock beside it, which says where, and the hold on the file itself."""
 
 import fcntl
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -47,6 +48,63 @@ class Lock:
         """Let go. The file stays: whoever removes it could remove another's lock."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
+
+
+class Hold:
+    """A database file, known by what it is and not by its name: locked, and watched for being taken away.
+
+    The lock meets a second process that comes by another name of the file (a hard link, a mount), or after the lock
+    beside it was removed.
+    """
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._watched = [(path, _identity(os.fstat(descriptor)))]
+
+    @classmethod
+    def take(cls, path: str) -> Self:
+        """Take hold of the file at `path`, before SQLite opens it. Raises Locked, StorageFailed."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageFailed(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise Locked(f"{path} is held by another process, by another of its names") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise StorageFailed(f"{path}: {error.strerror}") from error
+        return cls(path, descriptor)
+
+    def watch(self, suffixes: Sequence[str]) -> None:
+        """From now on look after the files beside it too, as far as they are there."""
+        for path in (self.path + suffix for suffix in suffixes):
+            if os.path.exists(path):
+                self._watched.append((path, _identity(os.stat(path))))
+
+    def check(self) -> None:
+        """Raises StorageFailed if one of the files is not there any more under its name.
+
+        What is written to a file without a name is lost with the process, and nothing else would say so.
+        """
+        for path, identity in self._watched:
+            try:
+                found = _identity(os.stat(path))
+            except OSError as error:
+                raise StorageFailed(f"{path} was taken away while it is served: {error.strerror}") from error
+            if found != identity:
+                raise StorageFailed(f"{path} was replaced while it is served; this process has the old one open.")
+
+    def release(self) -> None:
+        """Let go, after SQLite has: closing a descriptor of the file drops the locks that SQLite has on it."""
+        os.close(self._descriptor)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def holder(path: str) -> Holder | None:

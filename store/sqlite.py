@@ -24,7 +24,7 @@ from respool.store.base import (
     Withdraw,
     Write,
 )
-from respool.store.lock import Lock
+from respool.store.lock import Hold, Lock
 from respool.store.sqlite_expiry import compact, expire
 from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
 from respool.store.sqlite_rows import (
@@ -50,8 +50,8 @@ _SQL = statements("sqlite")
 class SqliteBackend:
     """A Backend in a file that no other process writes: see `Lock`."""
 
-    def __init__(self, path: str, writer: Connection, readers: Sequence[Connection], held: AsyncExitStack) -> None:
-        self._path = path
+    def __init__(self, file: Hold, writer: Connection, readers: Sequence[Connection], held: AsyncExitStack) -> None:
+        self._file = file
         self._writer = writer
         self._readers = readers
         self._held = held
@@ -70,13 +70,17 @@ class SqliteBackend:
         async with AsyncExitStack() as opening:
             opening.callback(Lock.acquire(f"{path}.lock", url).release)
             make_private(path)
+            file = Hold.take(path)
+            opening.callback(file.release)
             writer = await Connection.writer(path, synchronous)
             opening.push_async_callback(writer.close)
             readers = []
             for _ in range(READERS):
                 readers.append(await Connection.reader(path))
                 opening.push_async_callback(readers[-1].close)
-            return cls(path, writer, readers, opening.pop_all())
+            await writer.run(_touch)
+            file.watch(("-wal", "-shm"))
+            return cls(file, writer, readers, opening.pop_all())
         raise AssertionError  # an exit stack without exits that swallow exceptions does not come here
 
     async def close(self) -> None:
@@ -105,16 +109,25 @@ class SqliteBackend:
         return await self._reader().run(find_claimed, owner, text, now)
 
     async def compact(self) -> bool:
-        return await self._writer.run(compact, self._path)
+        return await self._writer.run(self._compact)
 
     async def ping(self) -> None:
-        await self._writer.run(_touch)
+        await self._writer.run(self._touch)
 
     def _reader(self) -> Connection:
         return min(self._readers, key=lambda reader: reader.busy)
 
+    def _touch(self, db: sqlite3.Connection) -> None:
+        self._file.check()
+        _touch(db)
+
+    def _compact(self, db: sqlite3.Connection) -> bool:
+        self._file.check()
+        return compact(db, self._file.path)
+
     def _commit(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         try:
+            self._file.check()
             return in_transaction(db, "BEGIN IMMEDIATE", lambda: [self._write(db, write) for write in writes])
         except BaseException:
             self._standings.clear()

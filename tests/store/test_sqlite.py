@@ -144,12 +144,43 @@ async def test_a_second_process_is_told_who_serves_the_database(path: str) -> No
     await (await SqliteBackend.open(path)).close()
 
 
-async def test_another_name_of_the_file_meets_the_same_lock(path: str, tmp_path: Path) -> None:
+async def test_any_name_of_the_file_meets_a_lock(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = await SqliteBackend.open(path)
     (tmp_path / "link").symlink_to(path)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    (tmp_path / "hard link").hardlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path / "link", tmp_path / "folder" / Path(path).name, Path(path).name, "hard link"):
+        with pytest.raises(Locked):
+            await SqliteBackend.open(str(name))
+    (tmp_path / f"{path}.lock").unlink()
     with pytest.raises(Locked):
-        await SqliteBackend.open(str(tmp_path / "link"))
+        await SqliteBackend.open(path)
+    await backend.commit([Create(head(), b"")])
     await backend.close()
+    await (await SqliteBackend.open("hard link")).close()
+
+
+async def test_what_has_lost_its_name_is_not_written_to(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    store = Log(backend)
+    await store.create(head(), b"")
+    for suffix in ("", "-wal", "-shm"):
+        os.rename(path + suffix, f"{path}.away")
+        for attempt in (store.append(KEY, 1, chunk(0, b"a")), store.ping()):
+            with pytest.raises(StorageFailed, match="was taken away while it is served"):
+                await attempt
+        Path(path + suffix).touch()
+        for attempt in (store.append(KEY, 1, chunk(0, b"a")), store.ping()):
+            with pytest.raises(StorageFailed, match="was replaced while it is served"):
+                await attempt
+        assert (await store.head(KEY)).last_seq == -1
+        os.rename(f"{path}.away", path + suffix)
+    await store.append(KEY, 1, chunk(0, b"a"), end=end())
+    await store.close()
+    store = Log(await SqliteBackend.open(path))
+    assert await follow(store) == [(0, b"a")]
+    await store.close()
 
 
 async def test_the_lock_ends_with_its_process_however_that_ends(path: str) -> None:
