@@ -57,6 +57,10 @@ class Cancelled(StoreError):
     """A cancel was committed first: only an end as cancelled is accepted."""
 
 
+class Begun(StoreError):
+    """The response does not wait any more: it has been started before."""
+
+
 class Fenced(StoreError):
     """Another process has taken this run over."""
 
@@ -252,8 +256,10 @@ class Swept:
 class Store(Protocol):
     """The log of all responses. Every method may raise `StorageFailed`."""
 
-    async def create(self, head: Head, request: bytes, claim: Claim | None = None) -> None:
+    async def create(self, head: Head, request: bytes, claim: Claim | None = None, call: bytes | None = None) -> None:
         """Remember a new response, the body of its request, and the idempotency key that it claims, all at once.
+
+        `call` is for one that is queued: what else is needed to start it later. It is forgotten at its start or end.
 
         A claim is free again when its response is withdrawn or deleted, and CLAIM_SECONDS after the response was
         created (`head.created_at`). Raises Claimed, Exists.
@@ -261,6 +267,15 @@ class Store(Protocol):
 
     async def claimed(self, owner: str, text: str, now: int) -> Claimed:
         """Whose an idempotency key of this owner is; `now` in unix seconds. Raises NotFound for one that is free."""
+
+    async def start(self, key: Key, epoch: int) -> None:
+        """Let a queued response be in progress; done once, so that what follows from it is done once.
+
+        Raises Begun, Ended, NotFound, Fenced, Cancelled.
+        """
+
+    async def call(self, key: Key) -> bytes | None:
+        """What was kept for the start of a queued response, None if nothing was. Raises NotFound."""
 
     async def withdraw(self, key: Key, epoch: int) -> None:
         """Forget a response that never began, as if it had not been created.
@@ -343,11 +358,20 @@ class Create:
     head: Head
     request: bytes
     claim: Claim | None = None
+    call: bytes | None = None
 
     @property
     def key(self) -> Key:
         """The key of the new response."""
         return self.head.key
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """See Store.start."""
+
+    key: Key
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +430,7 @@ class Expire:
     more: bool = False
 
 
-Write = Create | Withdraw | Append | RequestCancel | Delete | Adopt | Expire
+Write = Create | Start | Withdraw | Append | RequestCancel | Delete | Adopt | Expire
 
 
 class Reader(Protocol):
@@ -487,6 +511,9 @@ class Backend(Reader, Protocol):
 
     async def compact(self) -> bool:
         """Give back a slice of the space that nothing is in; true while there is more of it."""
+
+    async def call(self, key: Key) -> bytes | None:
+        """See Store.call."""
 
     async def ping(self) -> None:
         """See Store.ping."""

@@ -26,6 +26,7 @@ from respool.store.base import (
     NotFound,
     Page,
     RequestCancel,
+    Start,
     StorageFailed,
     StoreError,
     Swept,
@@ -75,11 +76,11 @@ class Log:
         """What the tails cost in memory, in bytes."""
         return self._tails.held
 
-    async def create(self, head: Head, request: bytes, claim: Claim | None = None) -> None:
+    async def create(self, head: Head, request: bytes, claim: Claim | None = None, call: bytes | None = None) -> None:
         if head.key in self._withdrawn:
             raise StorageFailed("The storage has not yet forgotten the response that had this id.")
         try:
-            await self._write(Create(head, request, claim))
+            await self._write(Create(head, request, claim, call))
         except Claimed as claimed:
             if claimed.key not in self._withdrawn:
                 raise
@@ -89,6 +90,12 @@ class Log:
         claimed = await self._storage().claimed(owner, text, now)
         self._storage_of(claimed.key)
         return claimed
+
+    async def start(self, key: Key, epoch: int) -> None:
+        await self._write(Start(key, epoch))
+
+    async def call(self, key: Key) -> bytes | None:
+        return await self._storage_of(key).call(key)
 
     async def withdraw(self, key: Key, epoch: int) -> None:
         await self._write(Withdraw(key, epoch))
@@ -290,7 +297,7 @@ class Log:
             case Expire(gone=keys):
                 for key in keys:
                     self._tails.drop(key)
-            case RequestCancel():
+            case RequestCancel() | Start():
                 pass
 
     def _show_append(self, write: Append) -> None:

@@ -21,11 +21,12 @@ from respool.store.base import (
     NotFound,
     Page,
     RequestCancel,
+    Start,
     StoreError,
     Withdraw,
     Write,
 )
-from respool.store.standing import Change, Standing, appended, refusal
+from respool.store.standing import Change, Standing, appended, refusal, started
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class _Response:
     standing: Standing
     request: bytes
     claim: Claim | None = None
+    call: bytes | None = None
     result: bytes | None = None
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -98,6 +100,9 @@ class MemoryBackend:
     async def compact(self) -> bool:
         return False
 
+    async def call(self, key: Key) -> bytes | None:
+        return self._find(key).call
+
     async def ping(self) -> None:
         pass
 
@@ -146,6 +151,8 @@ class MemoryBackend:
                 self._create(change)
             case Withdraw(key=key) | Delete(key=key):
                 self._forget(self._responses.pop(key))
+            case Start() if response:
+                response.standing, response.call = started(response.standing), None
             case RequestCancel() if response:
                 response.standing = replace(response.standing, cancel_requested=True)
             case Append() if response:
@@ -155,7 +162,7 @@ class MemoryBackend:
         head = create.head
         self._runs += 1
         standing = Standing(self._runs, head.status, head.epoch, -1, False)
-        response = self._responses[head.key] = _Response(head, standing, create.request, create.claim)
+        response = self._responses[head.key] = _Response(head, standing, create.request, create.claim, create.call)
         if create.claim is not None:
             self._claims[head.key.owner, create.claim.text] = response
 
@@ -189,7 +196,8 @@ class MemoryBackend:
                 sweep.passed.append(key)
                 continue
             sweep.gone.append(key)
-            size -= self._responses.pop(key).size
+            size -= response.size
+            self._forget(self._responses.pop(key))
 
 
 def _append(response: _Response, change: Append) -> None:
@@ -199,6 +207,7 @@ def _append(response: _Response, change: Append) -> None:
     if change.note:
         response.head = _noted(response.head, change.note)
     if end := change.end:
+        response.call = None
         response.result = end.result
         response.head = replace(response.head, ended_at_ms=end.at_ms)
 

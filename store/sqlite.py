@@ -20,6 +20,7 @@ from respool.store.base import (
     NotFound,
     Page,
     RequestCancel,
+    Start,
     StoreError,
     Withdraw,
     Write,
@@ -28,6 +29,7 @@ from respool.store.lock import Hold, Lock
 from respool.store.sqlite_expiry import compact, expire
 from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
 from respool.store.sqlite_rows import (
+    find_call,
     find_claimed,
     find_head,
     find_request,
@@ -37,7 +39,7 @@ from respool.store.sqlite_rows import (
     packed,
     read_page,
 )
-from respool.store.standing import Change, Standing, appended, refusal
+from respool.store.standing import Change, Standing, appended, refusal, started
 from respool.store.statements import statements
 from respool.store.status import Status
 
@@ -111,6 +113,9 @@ class SqliteBackend:
     async def compact(self) -> bool:
         return await self._writer.run(self._compact)
 
+    async def call(self, key: Key) -> bytes | None:
+        return await self._reader().run(find_call, key)
+
     async def ping(self) -> None:
         await self._writer.run(self._touch)
 
@@ -179,6 +184,10 @@ def _change(db: sqlite3.Connection, standing: Standing | None, change: Change) -
     match change:
         case Append():
             return _append(db, standing, change)
+        case Start():
+            db.execute(_SQL["start"], (standing.run,))
+            db.execute(_SQL["forget_call"], (standing.run,))
+            return started(standing)
         case RequestCancel():
             db.execute(_SQL["request_cancel"], (standing.run,))
             return replace(standing, cancel_requested=True)
@@ -197,6 +206,8 @@ def _create(db: sqlite3.Connection, create: Create) -> Standing:
     run = db.execute(_SQL["insert_response"], values).lastrowid
     assert run is not None  # an INSERT that did not raise has made a row
     db.execute(_SQL["insert_request"], (run, create.request))
+    if create.call is not None:
+        db.execute(_SQL["insert_call"], (run, create.call))
     return Standing(run, head.status, head.epoch, -1, False)
 
 
@@ -209,6 +220,8 @@ def _append(db: sqlite3.Connection, standing: Standing, append: Append) -> Stand
     if end := append.end:
         db.execute(_SQL["end"], (end.status, end.at_ms, run))
         db.execute(_SQL["insert_result"], (run, end.result))
+        if standing.status is Status.QUEUED:
+            db.execute(_SQL["forget_call"], (run,))
     return appended(standing, append)
 
 

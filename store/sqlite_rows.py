@@ -53,6 +53,12 @@ def find_result(db: sqlite3.Connection, key: Key) -> bytes | None:
     return None if body is None else bytes(body)
 
 
+def find_call(db: sqlite3.Connection, key: Key) -> bytes | None:
+    """See Store.call."""
+    (kept,) = _find(db, "call", key)
+    return None if kept is None else bytes(kept)
+
+
 def find_claimed(db: sqlite3.Connection, owner: str, text: str, now: int) -> Claimed:
     """See Store.claimed."""
     row = db.execute(_SQL["claimed"], (owner, text, now - CLAIM_SECONDS)).fetchone()

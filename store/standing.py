@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from respool.store.base import (
     Append,
+    Begun,
     Cancelled,
     Create,
     Delete,
@@ -14,12 +15,13 @@ from respool.store.base import (
     InFlight,
     NotFound,
     RequestCancel,
+    Start,
     StoreError,
     Withdraw,
 )
 from respool.store.status import Status
 
-Change = Create | Withdraw | Append | RequestCancel | Delete
+Change = Create | Start | Withdraw | Append | RequestCancel | Delete
 """A write to one response."""
 
 
@@ -45,17 +47,19 @@ def refusal(standing: Standing | None, change: Change) -> StoreError | None:
             return Ended() if standing.status.ended else None
         case Delete():
             return None if standing.status.ended else InFlight()
-        case Withdraw() | Append():
+        case Start() | Withdraw() | Append():
             return _refusal_of_the_writer(standing, change)
 
 
-def _refusal_of_the_writer(standing: Standing, change: Withdraw | Append) -> StoreError | None:
+def _refusal_of_the_writer(standing: Standing, change: Start | Withdraw | Append) -> StoreError | None:
     if change.epoch != standing.epoch:
         return Fenced()
     if standing.status.ended:
         return Ended()
     if standing.cancel_requested and not _ends_as_cancelled(change):
         return Cancelled()
+    if isinstance(change, Start) and standing.status is not Status.QUEUED:
+        return Begun()
     if isinstance(change, Append) and change.chunk is not None:
         chunk = change.chunk
         if chunk.first != standing.last_seq + 1 or not chunk.sizes:
@@ -65,8 +69,13 @@ def _refusal_of_the_writer(standing: Standing, change: Withdraw | Append) -> Sto
     return None
 
 
-def _ends_as_cancelled(change: Withdraw | Append) -> bool:
+def _ends_as_cancelled(change: Start | Withdraw | Append) -> bool:
     return isinstance(change, Append) and change.end is not None and change.end.status is Status.CANCELLED
+
+
+def started(standing: Standing) -> Standing:
+    """How the response stands after a start that was not refused."""
+    return replace(standing, status=Status.IN_PROGRESS)
 
 
 def appended(standing: Standing, change: Append) -> Standing:

@@ -23,6 +23,18 @@ UPDATE response SET claim = NULL, claim_digest = NULL WHERE owner = ? AND claim 
 -- the body of its POST
 INSERT INTO request (run, body) VALUES (?, ?)
 
+-- name: insert_call
+-- what else is needed to start a queued response later
+INSERT INTO call (run, kept) VALUES (?, ?)
+
+-- name: forget_call
+-- at its start or its end
+DELETE FROM call WHERE run = ?
+
+-- name: start
+-- a queued response is in progress
+UPDATE response SET status = 'in_progress' WHERE run = ?
+
 -- name: insert_chunk
 -- the hot statement: all that an append is, most of the time
 INSERT INTO chunk (run, last, at_ms, sizes, data) VALUES (?, ?, ?, ?, ?)
@@ -98,6 +110,10 @@ SELECT last, at_ms, sizes, data FROM chunk WHERE run = ? AND last > ? ORDER BY l
 -- name: request
 -- the body of the POST
 SELECT request.body FROM response JOIN request USING (run) WHERE owner = ? AND id = ?
+
+-- name: call
+-- what was kept for the start of a queued response; a row with NULL if nothing was
+SELECT call.kept FROM response LEFT JOIN call USING (run) WHERE owner = ? AND id = ?
 
 -- name: result
 -- the final object; a row with NULL while there is none

@@ -9,6 +9,7 @@ import pytest
 from respool.store.base import (
     CLAIM_SECONDS,
     Backend,
+    Begun,
     Cancelled,
     Chunk,
     Claim,
@@ -89,6 +90,8 @@ class Conformance:
             store.append(key, 1, chunk(0, b"a")),
             store.append(key, 1, None, end=end()),
             store.show_end(key, 1, chunk(0, b"a"), end()),
+            store.start(key, 1),
+            store.call(key),
             store.withdraw(key, 1),
             store.request_cancel(key),
             store.delete(key),
@@ -124,6 +127,52 @@ class Conformance:
         await store.append(KEY, 1, None, end=end())
         assert await follower == []
         assert (await store.head(KEY)).status is Status.COMPLETED
+
+    # Responses that wait
+
+    async def test_a_queued_response_starts_once(self, store: Log) -> None:
+        await store.create(head(status=Status.QUEUED), b"body", call=b"headers")
+        assert (await store.head(KEY)).status is Status.QUEUED
+        assert await store.call(KEY) == b"headers"
+        assert await _together(store.start(KEY, 1), store.start(KEY, 1)) == [None, Begun]
+        assert (await store.head(KEY)).status is Status.IN_PROGRESS
+        assert await store.call(KEY) is None
+        await store.append(KEY, 1, chunk(0, b"a"), end=end())
+        with pytest.raises(Ended):
+            await store.start(KEY, 1)
+
+    async def test_what_did_not_wait_cannot_start(self, store: Log, run: None) -> None:
+        with pytest.raises(Begun):
+            await store.start(KEY, 1)
+        assert await store.call(KEY) is None
+
+    async def test_a_cancel_that_is_committed_first_refuses_the_start(self, store: Log) -> None:
+        await store.create(head(status=Status.QUEUED), b"", call=b"headers")
+        assert await _together(store.request_cancel(KEY), store.start(KEY, 1)) == [None, Cancelled]
+        await store.append(KEY, 1, chunk(0, b"a"), end=end(Status.CANCELLED))
+        assert await store.call(KEY) is None
+
+    async def test_a_queued_response_can_be_told_of_before_it_starts(self, store: Log) -> None:
+        await store.create(head(status=Status.QUEUED), b"")
+        await store.append(KEY, 1, chunk(0, b"created", b"queued"))
+        assert (await store.head(KEY)).status is Status.QUEUED
+        with pytest.raises(InFlight):
+            await store.delete(KEY)
+        await store.start(KEY, 1)
+        await store.append(KEY, 1, chunk(2, b"in progress"), end=end())
+        assert len(await follow(store)) == 3
+
+    async def test_what_was_kept_for_a_start_outlives_an_adoption_but_not_its_response(self, store: Log) -> None:
+        await store.create(head(status=Status.QUEUED), b"", call=b"headers")
+        await store.adopt()
+        with pytest.raises(Fenced):
+            await store.start(KEY, 1)
+        assert await store.call(KEY) == b"headers"
+        await store.withdraw(KEY, 2)
+        with pytest.raises(NotFound):
+            await store.call(KEY)
+        await store.create(head(), b"")
+        assert await store.call(KEY) is None
 
     # Idempotency keys
 

@@ -73,6 +73,9 @@ class Probe:
     async def compact(self) -> bool:
         return await self.backend.compact()
 
+    async def call(self, key: Key) -> bytes | None:
+        return await self.backend.call(key)
+
     async def ping(self) -> None:
         if self.is_down:
             raise StorageFailed("disk full")

@@ -31,6 +31,7 @@ from respool.store.base import (
     Locked,
     Note,
     RequestCancel,
+    Start,
     StorageFailed,
     Withdraw,
     Write,
@@ -238,7 +239,7 @@ async def test_the_database_of_a_newer_respool_is_refused(path: str) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(Incompatible, match=r"version 99, .*versions up to 3\."):
+    with pytest.raises(Incompatible, match=r"version 99, .*versions up to 4\."):
         await SqliteBackend.open(path)
 
 
@@ -411,6 +412,8 @@ _writes: st.SearchStrategy[Write] = st.one_of(
     st.builds(Append, _keys, _epochs, _chunks, _notes, _ends),
     st.builds(Append, _keys, _epochs, _chunks, _notes, _ends),
     st.builds(Withdraw, _keys, _epochs),
+    st.builds(lambda key: Create(head(key, status=Status.QUEUED), b"", call=b"kept"), _keys),
+    st.builds(Start, _keys, _epochs),
     st.builds(RequestCancel, _keys),
     st.builds(Delete, _keys),
     st.builds(Adopt),
@@ -437,4 +440,5 @@ async def _agree(path: str, groups: list[list[Write]], reopen_at: int) -> None:
     for found in await reference.list(Filter()):
         assert await file.read(found.key, -1, 10) == await reference.read(found.key, -1, 10)
         assert await file.result(found.key) == await reference.result(found.key)
+        assert await file.call(found.key) == await reference.call(found.key)
     await file.close()
