@@ -26,6 +26,7 @@ from respool.proxy.snapshots import Snapshots
 from respool.proxy.unpacking import UnknownCoding, coding_of, unpacked
 from respool.proxy.upstream import Upstream
 from respool.store.base import Cancelled, Chunk, End, Note, StorageFailed, StoreError
+from respool.store.crashpoint import Point, reach
 from respool.store.status import Status
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,7 @@ class Relay:
     async def _read_agent(self) -> None:
         """Relay until the agent's terminal event is held. Raises Stopped for every other way to end."""
         response = self._response = await self._open()
+        reach(Point.CALLED)
         self._run.session = response.headers.get("x-agent-session-id")
         if self._run.session:
             self._note = Note(session=self._run.session)

@@ -13,6 +13,7 @@ from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
 from respool.proxy.upstream import Upstream
 from respool.store.base import Chunk, End, Head, Key, StorageFailed, Store
+from respool.store.crashpoint import Point, reach
 from respool.store.status import Status
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ async def end_orphans(store: Store, snapshots: Snapshots, settings: Settings) ->
 
     async def end_some() -> None:
         for head in left:
+            reach(Point.ADOPT)
             try:
                 await _end_orphan(store, snapshots, settings, head)
             except Exception:

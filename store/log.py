@@ -33,6 +33,7 @@ from respool.store.base import (
     Withdraw,
     Write,
 )
+from respool.store.crashpoint import Point, reach
 from respool.store.readings import Readings
 from respool.store.tail import Tail, Tails
 
@@ -247,6 +248,7 @@ class Log:
         while self._queue:
             group, self._queue = self._queue, []
             errors = await self._commit([write for write, _ in group])
+            reach(Point.COMMITTED)
             for (write, outcome), error in zip(group, errors, strict=True):
                 if error is None:
                     self._show(write)
@@ -289,6 +291,7 @@ class Log:
                 self._show_append(write)
             case Create(head=head):
                 self._tails.open(head.key, -1)
+                reach(Point.CREATED)
             case Withdraw(key=key) | Delete(key=key):
                 self._tails.drop(key)
             case Adopt(heads=heads):
@@ -297,7 +300,9 @@ class Log:
             case Expire(gone=keys):
                 for key in keys:
                     self._tails.drop(key)
-            case RequestCancel() | Start():
+            case RequestCancel():
+                reach(Point.CANCEL)
+            case Start():
                 pass
 
     def _show_append(self, write: Append) -> None:
@@ -308,6 +313,7 @@ class Log:
             if chunk.first > tail.last_seq:  # else show_end was faster
                 tail.add(chunk)
         if write.end is not None and tail is not None:
+            reach(Point.ENDED)
             tail.end()
             self._tails.retire(key)
 

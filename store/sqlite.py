@@ -25,6 +25,7 @@ from respool.store.base import (
     Withdraw,
     Write,
 )
+from respool.store.crashpoint import Point, reach
 from respool.store.lock import Hold, Lock
 from respool.store.sqlite_expiry import compact, expire
 from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
@@ -133,10 +134,15 @@ class SqliteBackend:
     def _commit(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         try:
             self._file.check()
-            return in_transaction(db, "BEGIN IMMEDIATE", lambda: [self._write(db, write) for write in writes])
+            return in_transaction(db, "BEGIN IMMEDIATE", lambda: self._write_all(db, writes))
         except BaseException:
             self._standings.clear()
             raise
+
+    def _write_all(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        errors = [self._write(db, write) for write in writes]
+        reach(Point.COMMIT)
+        return errors
 
     def _write(self, db: sqlite3.Connection, write: Write) -> StoreError | None:
         if isinstance(write, Adopt):
@@ -205,6 +211,7 @@ def _create(db: sqlite3.Connection, create: Create) -> Standing:
     values = (*head.key, head.status, head.background, head.stream, head.created_at, head.envelope, *told, *claim)
     run = db.execute(_SQL["insert_response"], values).lastrowid
     assert run is not None  # an INSERT that did not raise has made a row
+    reach(Point.CREATE)
     db.execute(_SQL["insert_request"], (run, create.request))
     if create.call is not None:
         db.execute(_SQL["insert_call"], (run, create.call))
@@ -219,6 +226,7 @@ def _append(db: sqlite3.Connection, standing: Standing, append: Append) -> Stand
         db.execute(_SQL["note"], (note.agent_id, note.session, run))
     if end := append.end:
         db.execute(_SQL["end"], (end.status, end.at_ms, run))
+        reach(Point.END)
         db.execute(_SQL["insert_result"], (run, end.result))
         if standing.status is Status.QUEUED:
             db.execute(_SQL["forget_call"], (run,))

@@ -56,6 +56,12 @@ def test_only_the_command_line_draws_on_a_terminal() -> None:
     assert [found for room in rooms for found in imports(room) if is_in(found[1], "typer", "rich", "click")] == []
 
 
+def test_nothing_but_a_test_can_arm_a_crash_point() -> None:
+    rooms = ("respool.cli", "respool.proxy", "respool.store")
+    taken = {name for room in rooms for _, name in imports(room) if "crashpoint" in name}
+    assert taken == {"respool.store.crashpoint.Point", "respool.store.crashpoint.reach"}
+
+
 def test_the_walk_sees_what_is_imported() -> None:
     assert ("repair.py", "respool.store.status.Status") in set(imports("respool.proxy.protocol"))
     assert ("main.py", "typer") in set(imports("respool.cli"))
