@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 from quart import Quart, Response, g, request
@@ -24,6 +24,7 @@ from respool.proxy.routes import HEALTH, OWN, UNGUARDED, Match, Prefixes, Routes
 from respool.proxy.runs import Runs, end_orphans
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
+from respool.proxy.sweeper import Sweeper
 from respool.proxy.upstream import Upstream, hop_by_hop
 from respool.store.base import StorageFailed, Store
 from respool.store.log import Log
@@ -50,11 +51,13 @@ class App:
         self.runs = Runs(self._upstream, self._snapshots, settings)
         self._quart = self._make_quart()
         self._started = asyncio.Event()
+        self._sweeping: asyncio.Task[NoReturn] | None = None
 
     async def start(self) -> int:
         """End the orphans of a process that died; how many there were."""
         orphans = await end_orphans(self._store, self._snapshots, self._settings)
         self._started.set()
+        self._sweeping = asyncio.create_task(Sweeper(self._store, self._settings)(), name="sweeper")
         return orphans
 
     async def drain(self) -> None:
@@ -63,6 +66,9 @@ class App:
 
     async def close(self) -> None:
         """Let go of the agent and of the store."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait({self._sweeping})
         await self.runs.cancel_all()
         await self._access.close()
         await self._upstream.close()

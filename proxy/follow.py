@@ -21,21 +21,22 @@ async def follow(store: Store, key: Key, after: int, keep_alive_seconds: float) 
     alarm = Alarm(keep_alive_seconds, lambda: ear.tell(None)) if keep_alive_seconds else None
     has_waited = True
     try:
-        while True:
-            page = await store.read(key, after, _PAGE_BYTES)
-            if page.chunks:
-                if not has_waited:
-                    # History can be read and written without ever suspending: others must get their turn.
-                    await asyncio.sleep(0)
-                has_waited = False
-                after = page.chunks[-1].last
-                yield page
-            if page.ended:
-                return
-            if not page.chunks:
-                has_waited = True
-                if await _is_silent(store, key, after, ear, alarm):
-                    yield SILENCE
+        with store.reading(key):
+            while True:
+                page = await store.read(key, after, _PAGE_BYTES)
+                if page.chunks:
+                    if not has_waited:
+                        # History can be read and written without ever suspending: others must get their turn.
+                        await asyncio.sleep(0)
+                    has_waited = False
+                    after = page.chunks[-1].last
+                    yield page
+                if page.ended:
+                    return
+                if not page.chunks:
+                    has_waited = True
+                    if await _is_silent(store, key, after, ear, alarm):
+                        yield SILENCE
     finally:
         if alarm is not None:
             alarm.stop()

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import httpx
 
+from respool.proxy import clock
 from respool.proxy import upstream as agent
 from respool.proxy.ear import Heard
 from respool.proxy.protocol import errors, events
@@ -262,7 +263,7 @@ class Relay:
     async def _append(self, ending: Ending | None = None) -> None:
         """Write the frames made since the mark; those that are not written are taken back. Raises Stopped."""
         run, sequencer = self._run, self._sequencer
-        end = End(ending.status, ending.result, _now_ms()) if ending else None
+        end = End(ending.status, ending.result, clock.latest_ms()) if ending else None
         seq = self._mark[0]
         frames, self._unwritten = self._unwritten, []
         try:
@@ -311,7 +312,7 @@ class Relay:
         chunk = Chunk.of(self._mark[0], self._unwritten, _now_ms())
         self._ended(ending)
         self._tell_waiters()
-        end = End(ending.status, ending.result, chunk.at_ms)
+        end = End(ending.status, ending.result, clock.latest_ms())
         try:
             await self._run.store.show_end(self._run.key, self._run.epoch, chunk, end)
         except Cancelled:

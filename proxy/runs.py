@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 
+from respool.proxy import clock
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import loads
 from respool.proxy.protocol.repair import Failure, Sequencer
@@ -110,7 +111,7 @@ async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, he
     snapshots.forget(head.key)
     preface = sequencer.preface()
     ending = own_end(sequencer, snapshot, status, failure, settings)
-    now_ms = time.time_ns() // 1_000_000
-    chunk = Chunk.of(head.last_seq + 1, [*preface, ending.frame], now_ms)
-    await store.append(head.key, head.epoch, chunk, end=End(ending.status, ending.result, now_ms))
+    chunk = Chunk.of(head.last_seq + 1, [*preface, ending.frame], time.time_ns() // 1_000_000)
+    end = End(ending.status, ending.result, clock.latest_ms())
+    await store.append(head.key, head.epoch, chunk, end=end)
     log.info("orphan_ended", extra={"response_id": head.key.id, "status": str(ending.status)})

@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         0, ge=0, description="Most connections of clients; 0 is three quarters of the limit of open files."
     )
+    retention_seconds: float = Field(
+        30 * 86_400, ge=0, description="How long a response is kept after its end; 0 is for ever."
+    )
+    max_store_bytes: int = Field(
+        0, ge=0, description="Size of the log beyond which the responses that ended first go; 0 is no bound."
+    )
     max_request_bytes: int = Field(64 * 2**20, gt=0, description="Largest body of a create.")
     max_event_bytes: int = Field(16 * 2**20, gt=0, description="Largest event of an agent, but for terminal ones.")
     max_object_bytes: int = Field(256 * 2**20, gt=0, description="Largest terminal event or JSON answer of an agent.")
