@@ -8,6 +8,7 @@ import asyncio
 import gc
 import importlib.metadata
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -22,6 +23,7 @@ from respool.proxy import telemetry
 from respool.proxy.app import App
 from respool.proxy.server import Server, bind, limits_of
 from respool.proxy.settings import Settings, host_and_port
+from respool.proxy.sockets import connections_allowed, raise_file_limit
 from respool.store.base import Incompatible, Locked, StorageFailed
 from respool.store.open import open_store
 from respool.store.sqlite_file import Synchronous
@@ -30,6 +32,8 @@ _NO_ADDRESS = 3
 _NO_STORE = 4
 # Followers get this long to take the end that the drain has written for them.
 _FLUSH_SECONDS = 5.0
+# With room for so many it is not worth a word at the start.
+_MANY_CLIENTS = 1000
 
 
 def add_serve(app: typer.Typer) -> None:
@@ -83,6 +87,8 @@ async def serve_until(stop: asyncio.Event, settings: Settings, listeners: list[s
         store = await open_store(settings.store, synchronous=synchronous, served_at=url)
     except (Locked, Incompatible, StorageFailed, ValueError) as error:
         leave(_NO_STORE, f"cannot open {settings.store}: {error}")
+    raise_file_limit()
+    _warn_of_few_files(settings)
     app = App(settings, store)
     server = Server(app, limits_of(settings))
     try:
@@ -137,6 +143,20 @@ def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _warn_of_few_files(settings: Settings) -> None:
+    most = connections_allowed()
+    if most >= max(_MANY_CLIENTS, settings.max_connections):
+        return
+    (limit, _) = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = f", and not the {settings.max_connections} of --max-connections" if settings.max_connections else ""
+    print(
+        f"respool: warning: the limit of {limit} open files is enough for {most} clients at a time{wanted}; "
+        "raise it with ulimit -n, LimitNOFILE= or --ulimit nofile=",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _greet(settings: Settings, url: str, orphans: int) -> None:

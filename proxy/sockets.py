@@ -6,6 +6,7 @@ import select
 import socket
 import struct
 import termios
+from contextlib import suppress
 
 _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
@@ -44,6 +45,15 @@ def untaken_bytes(sock: socket.socket) -> int:
     except (OSError, ValueError):
         return 0
     return found
+
+
+def raise_file_limit() -> None:
+    """Open as many files as this process may: every client is one, and the usual limit is that of programs with few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Some systems have a lower limit that they do not tell; what there is then stays.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def connections_allowed() -> int:

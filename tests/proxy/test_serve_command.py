@@ -213,6 +213,31 @@ async def test_the_log_tells_of_runs_and_of_nobodys_words(tmp_path: Path) -> Non
     assert "secret" not in log
 
 
+@pytest.mark.parametrize(
+    ("soft", "hard", "words"),
+    [
+        (200, 300, "the limit of 300 open files is enough for 225 clients at a time; "),
+        (100, 5000, "5000 open files is enough for 3750 clients at a time, and not the 4000 of --max-connections; "),
+        (100, 10_000, None),
+    ],
+)
+def test_it_opens_as_many_files_as_it_may_and_says_when_these_are_few(
+    tmp_path: Path, soft: int, hard: int, words: str | None
+) -> None:
+    port = free_port()
+    serve = [*RESPOOL, "serve", "--upstream", NOBODY, "--listen", f"127.0.0.1:{port}", "--store", "memory:"]
+    if hard > 1000:
+        serve += ["--max-connections", "4000"]
+    limited = ["sh", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"', "sh", *serve]
+    server = start(limited, port, ready="/_respool/health", log=tmp_path / "log")
+    limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    assert server.stop() == 0
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max open files"))
+    assert line.split()[3:5] == [str(hard)] * 2
+    log = server.log.read_text()
+    assert (words in log) if words else ("open files" not in log)
+
+
 # --- how it ends
 
 
