@@ -4,14 +4,13 @@ import importlib.metadata
 
 import typer
 
-from respool.cli.serve import add_serve
-from respool.cli.wrap import add_run
+from respool.cli.verbs import Verbs, screen
 
 app = typer.Typer(
     name="respool",
+    cls=Verbs,
     help="Makes any Responses API agent resumable: background runs, stream replay, cancel.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     # Its tables cut long names off where a terminal is narrow, and its markup swallows [env: ...].
     rich_markup_mode=None,
@@ -26,15 +25,14 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Print the version and leave."
     ),
 ) -> None:
     """Makes any Responses API agent resumable: background runs, stream replay, cancel."""
-
-
-add_serve(app)
-add_run(app)
+    if context.invoked_subcommand is None:
+        typer.echo(screen())
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from respool.store.open import DEFAULT_STORE
+
 DEFAULT_PREFIXES = (
     "",
     "/v1",
@@ -33,7 +35,7 @@ class Settings(BaseSettings):
     admin_listen: str | None = Field(
         None, description="Address and port for respool's own routes alone; its list shows everybody's responses."
     )
-    store: str = Field("sqlite:///respool.db", description="Where the log is: sqlite:///FILE or memory:.")
+    store: str = Field(DEFAULT_STORE, description="Where the log is: sqlite:///FILE or memory:.")
     synchronous: Literal["normal", "full"] = Field(
         "normal", description="What a commit survives: the death of the process (normal) or a power cut too (full)."
     )

@@ -7,6 +7,9 @@ from respool.store.sqlite import SqliteBackend
 from respool.store.sqlite_file import Synchronous
 from respool.store.sqlite_reader import SqliteReader
 
+DEFAULT_STORE = "sqlite:///respool.db"
+"""Where a log is that nobody has said another place for."""
+
 
 async def open_store(url: str, *, synchronous: Synchronous = "NORMAL", served_at: str = "") -> Store:
     """The store at "sqlite:///relative/path", "sqlite:////absolute/path" or "memory:".
