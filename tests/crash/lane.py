@@ -150,7 +150,7 @@ class Lane:
         log = self._directory / "respool.log"
         command = self._command(death)
         try:
-            return environments.start(command, self._port, ready="/_respool/health", log=log, environment=environment)
+            return environments.start(command, self._port, ready="/_respool/ready", log=log, environment=environment)
         except environments.NotStarted as dead:
             if death.at is not Point.ADOPT or f"code {-signal.SIGKILL}" not in str(dead):
                 raise
