@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +55,21 @@ async def serving(
         await app.close()
 
 
-def start_respool(upstream: str, directory: Path, *options: str, port: int | None = None) -> environments.Server:
+def start_respool(
+    upstream: str,
+    directory: Path,
+    *options: str,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> environments.Server:
     """`respool serve` as a process of its own, with its log in `directory`/respool.db, ready to answer."""
     port = port or environments.free_port()
     command = [
         *(sys.executable, "-m", "respool.cli", "serve", "--upstream", upstream),
         *("--listen", f"127.0.0.1:{port}", "--store", f"sqlite:///{directory / 'respool.db'}", *options),
     ]
-    return environments.start(command, port, ready="/_respool/health", log=directory / "respool.log")
+    log = directory / "respool.log"
+    return environments.start(command, port, ready="/_respool/health", log=log, environment=environment)
 
 
 async def until(condition: object) -> None:
