@@ -84,7 +84,7 @@ async def test_an_error_at_every_call_is_retried_or_fails_cleanly(
     seen: Counter[str] = Counter()
     async with shimmed(tmp_path, shim_library) as (b, shim):
         for place in range(1, PLACES + 1, step):
-            outcome = await outcome_at(b, shim, FAULTS[name], place, count, deltas=50)
+            outcome = await outcome_at(b, shim, FAULTS[name], place, count, deltas=70)
             seen[outcome] += 1
     print(f"{name}, {'once' if count == 1 else 'from then on'}: {dict(seen)}")
     assert seen["not reached"] < seen.total()
