@@ -28,7 +28,7 @@ from respool.store.base import (
 from respool.store.crashpoint import Point, reach
 from respool.store.lock import Hold, Lock
 from respool.store.sqlite_expiry import compact, expire
-from respool.store.sqlite_file import Connection, Synchronous, in_transaction, make_private
+from respool.store.sqlite_file import Connection, Synchronous, fold, in_transaction, make_private
 from respool.store.sqlite_rows import (
     find_call,
     find_claimed,
@@ -77,6 +77,7 @@ class SqliteBackend:
             opening.callback(file.release)
             writer = await Connection.writer(path, synchronous)
             opening.push_async_callback(writer.close)
+            opening.push_async_callback(writer.run, fold)
             readers = []
             for _ in range(READERS):
                 readers.append(await Connection.reader(path))

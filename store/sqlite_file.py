@@ -82,17 +82,30 @@ class Connection(aiosqlite.Connection):
 
 
 def make_private(path: str) -> None:
-    """Make sure that the file is there, for its owner alone if it is new. Raises StorageFailed.
+    """Make sure that the file is there, for its owner alone, as what is found beside it. Raises StorageFailed.
 
     To be called before the database is open: closing a second descriptor of it would drop the locks of SQLite. The
-    files that SQLite puts beside it get the same mode.
+    files that SQLite puts beside it get its mode. Who may write files of somebody else must take them as they are.
     """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        for suffix in ("", "-wal", "-shm", ".lock"):
+            with suppress(FileNotFoundError, PermissionError):
+                os.chmod(path + suffix, 0o600)
     except OSError as error:
         raise StorageFailed(f"{path}: {error.strerror}") from error
+
+
+def fold(db: sqlite3.Connection) -> None:
+    """Write what is in the -wal into the database and empty it, before a close.
+
+    SQLite does so at the close of the last connection alone, and a reader of another process is one too. It does not
+    wait long for such a reader, and what fails here is lost to nobody: the -wal stays as it is.
+    """
+    with suppress(sqlite3.Error):
+        db.execute("PRAGMA busy_timeout = 1000")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def in_transaction(db: sqlite3.Connection, begin: str, work: Callable[[], T]) -> T:

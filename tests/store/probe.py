@@ -1,6 +1,7 @@
 """What the tests of the store put between the log and its backend, and the records that they write."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 from respool.store.base import (
@@ -114,6 +115,28 @@ async def follow(store: Store, key: Key = KEY, after: int = -1, max_bytes: int =
             after = page.chunks[-1].last
         else:
             await store.wait(key, after)
+
+
+_WRITE_AND_DIE = """
+import asyncio, os, sys
+from respool.store.open import open_store
+from tests.store.probe import KEY, chunk, end, head
+
+async def main():
+    store = await open_store(sys.argv[1])
+    await store.create(head(), b"request")
+    await store.append(KEY, 1, chunk(0, b"a", b"b"))
+    await store.append(KEY, 1, chunk(2, b"c"), end=end())
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+async def killed(url: str) -> None:
+    """Leave a file there as a process does that wrote a response of three events and was killed."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", _WRITE_AND_DIE, url)
+    assert await child.wait() == -9
 
 
 async def let_others_run() -> None:

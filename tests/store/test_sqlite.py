@@ -38,13 +38,13 @@ from respool.store.base import (
 )
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
-from respool.store.open import open_store
+from respool.store.open import open_reader, open_store
 from respool.store.sqlite import SqliteBackend
 from respool.store.sqlite_file import APPLICATION_ID
 from respool.store.statements import migrations
 from respool.store.status import Status
 from tests.store.conformance import Conformance
-from tests.store.probe import KEY, OTHER, chunk, end, follow, head, numbered
+from tests.store.probe import KEY, OTHER, chunk, end, follow, head, killed, numbered
 
 
 @pytest.fixture
@@ -196,16 +196,37 @@ async def test_the_lock_ends_with_its_process_however_that_ends(path: str) -> No
     await (await SqliteBackend.open(path)).close()
 
 
-async def test_all_files_are_for_their_owner_alone(path: str, tmp_path: Path) -> None:
-    mask = os.umask(0)
+@pytest.mark.parametrize("mask", [0, 0o777])
+@pytest.mark.parametrize("mode_before", [None, 0o666])
+async def test_all_files_are_for_their_owner_alone(
+    path: str, tmp_path: Path, mask: int, mode_before: int | None
+) -> None:
+    """Whatever the process was started with, and whatever modes the files have that it finds."""
+    if mode_before is not None:
+        await killed(f"sqlite:///{path}")
+        for file in tmp_path.iterdir():
+            file.chmod(mode_before)
+    before = os.umask(mask)
     try:
         backend = await SqliteBackend.open(path)
-        await backend.commit([Create(head(), b"secret")])
+        await backend.commit([Create(head(OTHER), b"secret")])
         modes = {file.name.rpartition("sqlite")[2]: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         await backend.close()
     finally:
-        os.umask(mask)
+        os.umask(before)
     assert modes == dict.fromkeys(["", "-wal", "-shm", ".lock"], 0o600)
+
+
+async def test_a_close_empties_the_wal_though_another_process_looks_into_the_file(path: str, tmp_path: Path) -> None:
+    store = Log(await SqliteBackend.open(path))
+    await store.create(head(), b"request")
+    reader = await open_reader(f"sqlite:///{path}")
+    assert await reader.request(KEY) == b"request"
+    await store.close()
+    sizes = {file.name.rpartition("-")[2]: file.stat().st_size for file in tmp_path.glob("*-wal")}
+    assert sizes == {"wal": 0}
+    assert await reader.request(KEY) == b"request"
+    await reader.close()
 
 
 async def test_a_closed_database_is_one_sound_file(path: str, tmp_path: Path) -> None:

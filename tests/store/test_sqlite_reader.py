@@ -5,7 +5,6 @@ import asyncio
 import os
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -16,24 +15,9 @@ import pytest
 from respool.store.base import Filter, Incompatible, Key, NotFound, Reader, StorageFailed
 from respool.store.log import Log
 from respool.store.open import open_reader, open_store
-from tests.store.probe import KEY, OTHER, chunk, end, head, numbered
+from tests.store.probe import KEY, OTHER, chunk, end, head, killed, numbered
 
 NOBODY = 65534
-
-WRITE_AND_DIE = """
-import asyncio, os, sys
-from respool.store.open import open_store
-from tests.store.probe import KEY, chunk, end, head
-
-async def main():
-    store = await open_store(sys.argv[1])
-    await store.create(head(), b"request")
-    await store.append(KEY, 1, chunk(0, b"a", b"b"))
-    await store.append(KEY, 1, chunk(2, b"c"), end=end())
-    os.kill(os.getpid(), 9)
-
-asyncio.run(main())
-"""
 
 
 @pytest.fixture
@@ -55,12 +39,6 @@ async def written(url: str) -> None:
     store = await open_store(url)
     await _write(store)
     await store.close()
-
-
-async def killed(url: str) -> None:
-    """The same, in a store whose process was killed."""
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", WRITE_AND_DIE, url)
-    assert await child.wait() == -9
 
 
 async def _write(store: object) -> None:
