@@ -18,8 +18,7 @@ async def forward(upstream: Upstream, scope: Scope, receive: Receive, reply: Rep
     if body is None:
         uploaded.set()
     with suppress(ClientGone):
-        # In mid-body the upload itself notices that the client left: only one can take what comes from it.
-        async with reply.watching(uploaded.wait):
+        async with reply.watching(uploaded):
             await _exchange(upstream, scope, body, reply, request_id)
 
 

@@ -24,6 +24,12 @@ Result = TypeVar("Result")
 # The transport keeps what the peer has not taken; beyond this a slow reader would hold more than its share.
 _SLICE_BYTES = 64 * 1024
 
+# A client that cannot be heard is looked for so often.
+_LOOK_SECONDS = 1.0
+
+# So often within the write timeout it is looked whether the client has taken something.
+_LOOKS = 4
+
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 SSE_HEADERS: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -48,18 +54,24 @@ class Reply:
         self._ear: Ear[None] = Ear()
         self._gone = False
         self._deadline: Alarm | None = None
+        self._idle_looks = 0
+        self._untaken: int | None = None
         self._is_chunked = False
-        self._send_chunk: Callable[[bytes], Awaitable[None]] | None = scope.get("state", {}).get("send_chunk")
+        # What the server tells of the connection; another server has none of it.
+        wire = scope.get("state", {})
+        self._send_chunk: Callable[[bytes], Awaitable[None]] | None = wire.get("send_chunk")
+        self._has_left: Callable[[], bool] = wire.get("has_left", lambda: False)
+        self._untaken_bytes: Callable[[], int] = wire.get("untaken_bytes", lambda: 0)
         self.started = False
 
     @asynccontextmanager
-    async def watching(self, after: Callable[[], Awaitable[object]] | None = None) -> AsyncIterator[None]:
+    async def watching(self, after: asyncio.Event | None = None) -> AsyncIterator[None]:
         """Notice inside this block when the client leaves: `listen` and `write` then raise ClientGone.
 
-        While somebody else still takes the body of the request, `after` waits for the end of that.
+        Until `after` is set somebody else takes the body of the request, and may not take all that is there.
         """
         watcher = asyncio.create_task(self._watch(after))
-        self._deadline = Alarm(self._write_timeout, self.cut)
+        self._deadline = Alarm(self._write_timeout / _LOOKS, self._look)
         try:
             yield
         finally:
@@ -68,13 +80,30 @@ class Reply:
             with suppress(asyncio.CancelledError):
                 await watcher
 
-    async def _watch(self, after: Callable[[], Awaitable[object]] | None) -> None:
-        if after is not None:
-            await after()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    async def _watch(self, after: asyncio.Event | None) -> None:
+        if after is None or await self._stays_until(after):
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
         self._gone = True
         self._ear.tell(None)
+
+    async def _stays_until(self, after: asyncio.Event) -> bool:
+        """Whether the client is there until then. Behind a body that nobody takes its leaving cannot be heard."""
+        while not after.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await after.wait()
+            if not after.is_set() and self._has_left():
+                return False
+        return True
+
+    def _look(self) -> None:
+        """While a write waits: cut off the client if it has taken no byte since the write timeout began."""
+        untaken = self._untaken_bytes()
+        self._idle_looks = self._idle_looks + 1 if untaken == self._untaken else 0
+        self._untaken = untaken
+        if self._idle_looks >= _LOOKS:
+            self.cut()
 
     async def listen(self, wait: Callable[[], Awaitable[Result]]) -> Result:
         """What `wait()` gives. Raises ClientGone when the client leaves first."""
@@ -95,7 +124,7 @@ class Reply:
         await self._send({"type": "http.response.start", "status": http_status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the body. Raises ClientGone; a client that takes nothing until the deadline is cut."""
+        """Send a part of the body. Raises ClientGone; a client that takes nothing for too long is cut off."""
         if len(data) <= _SLICE_BYTES:
             await self._write(data)
             return
@@ -111,6 +140,7 @@ class Reply:
         if deadline is None:
             await self._send_part(data)
             return
+        self._untaken = None
         deadline.touch()
         deadline.paused = False
         try:

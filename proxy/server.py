@@ -84,6 +84,11 @@ class Server:
 
         self._servers.append(await asyncio.start_server(accept, sock=listener, backlog=_BACKLOG))
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, shared: dict[str, Any]) -> None:
         task = asyncio.current_task()
         assert task is not None

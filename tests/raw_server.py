@@ -38,6 +38,10 @@ class Peer:
         del self._read[:size]
         return data
 
+    async def take(self) -> None:
+        """Read once; what comes stays for `receive`."""
+        self._read += await self._more()
+
     async def rest(self) -> bytes:
         """Everything until the client has closed."""
         with contextlib.suppress(ConnectionError, EOFError):

@@ -26,6 +26,7 @@ class Served:
     app: App
     store: Store
     settings: Settings
+    server: Server
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def serving(
     port = listener.getsockname()[1]
     await server.listen(listener)
     try:
-        yield Served(f"http://127.0.0.1:{port}", app, store, settings)
+        yield Served(f"http://127.0.0.1:{port}", app, store, settings, server)
     finally:
         await server.close(0)
         await app.close()

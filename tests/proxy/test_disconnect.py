@@ -204,6 +204,18 @@ async def test_a_client_that_takes_nothing_is_cut_off_in_the_end_and_the_run_goe
         assert whole(await s.events(GIVEN_ID))["status"] == "completed"
 
 
+async def test_a_client_that_takes_a_little_now_and_then_is_not_cut_off() -> None:
+    script = saying(*opening(), *[BIG] * 50, *closing(""), completed(""))
+    async with scene(script, write_timeout_seconds=0.6) as s, dial(s.served.url, receive_buffer=4096) as slow:
+        await slow.send(posting("/responses", {"background": True, "stream": True}, CHOSEN))
+        await slow.head()
+        for _ in range(20):
+            # In the whole time of the timeout that is less than a write waits for.
+            await slow.take()
+            await asyncio.sleep(0.1)
+        assert whole(events_of(await has_all(slow)))["status"] == "completed"
+
+
 async def test_without_store_the_agent_is_read_no_faster_than_the_client_takes_it() -> None:
     total = 32 * 2**20
     stuck_at = asyncio.get_running_loop().create_future()

@@ -11,6 +11,7 @@ from tests.proxy.agent import Asked, Wire, answering, silent
 from tests.proxy.client import dial, error_of
 from tests.proxy.scene import scene
 from tests.raw_server import let_the_loop_look
+from tests.serving import until
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CLOSE = b"connection: close\r\n"
@@ -405,6 +406,30 @@ async def test_a_client_that_leaves_in_mid_answer_closes_the_agents_connection(b
             await raw.send(b"POST /runs HTTP/1.1\r\nhost: x\r\n%b\r\n%b" % (framing, body))
             await raw.head()
         await left.wait()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_client_that_leaves_behind_an_upload_that_nobody_takes_is_noticed(begun: bool) -> None:
+    size, asked, left = 16 * 2**20, asyncio.Event(), asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.request_head()
+        if begun:
+            await wire.begin()
+            await wire.chunk(b"hello")
+        asked.set()
+        await left.wait()
+
+    async with scene(script) as s:
+        async with dial(s.served.url) as raw:
+            await raw.send(b"POST /runs HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+            await raw.send_until_stuck(bytes(size))
+            await asked.wait()
+            if begun:
+                await raw.head()
+            raw.reset()
+            await until(lambda: not s.served.server.connections)
+        left.set()
 
 
 @pytest.mark.parametrize("framing", [b"content-length: 100", b"transfer-encoding: chunked"])
