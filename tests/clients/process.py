@@ -51,7 +51,8 @@ class Respool:
 @contextlib.asynccontextmanager
 async def respool(upstream: str, directory: Path, *options: str) -> AsyncIterator[Respool]:
     """`respool serve` until the block ends; a fault in its log, or another exit code than 0, fails the test."""
-    server = await asyncio.to_thread(start_respool, upstream, directory, *options)
+    # Not in another thread, which would be in another network where a test has its own.
+    server = start_respool(upstream, directory, *options)
     try:
         async with httpx.AsyncClient(base_url=server.url, timeout=None, trust_env=False, verify=False) as client:
             served = Respool(server, client)

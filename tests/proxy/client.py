@@ -105,14 +105,19 @@ def deltas(events: Sequence[Event]) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def dial(url: str, *, receive_buffer: int | None = None) -> AsyncIterator[Peer]:
-    """A raw connection to respool; `receive_buffer` in bytes makes a client that can be made to take little."""
+async def dial(url: str, *, receive_buffer: int | None = None, source: str | None = None) -> AsyncIterator[Peer]:
+    """A raw connection to respool; `receive_buffer` in bytes makes a client that can be made to take little.
+
+    `source` is the address that it comes from.
+    """
     parts = urlsplit(url)
     assert parts.hostname
     assert parts.port
     with socket.socket() as sock:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            sock.bind((source, 0))
         sock.connect((parts.hostname, parts.port))
         sock.setblocking(False)
         yield Peer(sock)
