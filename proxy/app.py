@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import httpx
 from quart import Quart, Response, g, request
@@ -19,13 +18,14 @@ from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading
-from respool.proxy.reply import JSON_HEADERS, Receive, Reply, Scope, Send, answered, error_headers
+from respool.proxy.reply import Receive, Reply, Scope, Send, answered, error_headers
 from respool.proxy.routes import HEALTH, OWN, UNGUARDED, Match, Prefixes, Routes
 from respool.proxy.runs import Runs, end_orphans
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
+from respool.proxy.strict import unclear
 from respool.proxy.sweeper import Sweeper
-from respool.proxy.upstream import Upstream, hop_by_hop
+from respool.proxy.upstream import Upstream
 from respool.store.base import StorageFailed, Store
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
@@ -77,36 +77,34 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
-        if scope["type"] == "websocket":
-            await _refuse_websocket(send)
-        elif scope["type"] == "http":
+        if scope["type"] == "http":
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(scope, receive, send, self._settings.write_timeout_seconds)
         request_id = request_id_of(scope["headers"])
-        unclear = _unclear(scope, self._settings.owner_headers)
-        if unclear is not None:
-            await reply.error(unclear, request_id)
+        refusal = unclear(scope, self._settings.owner_headers)
+        if refusal is not None:
+            await reply.error(refusal, request_id)
             return
         route = self._prefixes.match(scope["method"], scope["raw_path"].partition(b"?")[0])
         is_admin = bool(scope.get("state", {}).get("admin"))
         if scope.get("state", {}).get("crowded") and (route is None or not route.is_own):
             await reply.error(errors.crowded(), request_id)
         elif route is not None and (not is_admin or route.is_own):
-            refusal = await self._refusal(route, scope, is_admin=is_admin)
-            if refusal is None:
+            no_access = await self._no_access(route, scope, is_admin=is_admin)
+            if no_access is None:
                 if route.path != HEALTH:
                     await self._started.wait()
                 await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
             else:
-                await answered(reply, turn_away(refusal, receive, reply, request_id), request_id)
+                await answered(reply, turn_away(no_access, receive, reply, request_id), request_id)
         elif is_admin:
             await reply.error(_no_route(), request_id)
         else:
             await answered(reply, forward(self._upstream, scope, receive, reply, request_id), request_id)
 
-    async def _refusal(self, route: Match, scope: Scope, *, is_admin: bool) -> Refusal | None:
+    async def _no_access(self, route: Match, scope: Scope, *, is_admin: bool) -> Refusal | None:
         if route.path in UNGUARDED:
             return None
         return await self._access.refusal(scope["headers"], is_admin=is_admin)
@@ -155,20 +153,6 @@ class App:
                 return errors.server_error()
 
 
-def _unclear(scope: Scope, owner_headers: Iterable[str]) -> WireError | None:
-    """The refusal of a request of which the agent could think differently: its end, where it goes, whose it is."""
-    names = {name.lower() for name, _ in scope["headers"]}
-    if b"content-length" in names and b"transfer-encoding" in names:
-        words = "A request has a content-length or a transfer-encoding, not both."
-    elif scope["method"] == "CONNECT" or not scope["raw_path"].startswith(b"/"):
-        words = "The target of a request here is a path."
-    elif hop_by_hop(scope["headers"]) & {name.encode() for name in owner_headers}:
-        words = "A header that names the owner is not one of the connection."
-    else:
-        return None
-    return WireError(400, words, code="bad_request", headers={"connection": "close"})
-
-
 def _no_route() -> WireError:
     return WireError(404, f"There is no such route below {OWN}.", code="not_found")
 
@@ -182,14 +166,3 @@ def _request_id() -> str:
 async def _with_request_id(response: Response) -> Response:
     response.headers["x-request-id"] = _request_id()
     return response
-
-
-async def _refuse_websocket(send: Send) -> None:
-    """respool and the agents it stands before speak HTTP alone: a plain answer, so that a client need not guess."""
-    error = WireError(
-        426, "The Responses API is served over HTTP here, not over WebSocket.", code="websocket_unsupported"
-    )
-    body = dumps(error.body(""))
-    head: dict[str, Any] = {"type": "websocket.http.response.start", "status": error.http_status}
-    await send({**head, "headers": [*JSON_HEADERS, (b"content-length", b"%d" % len(body))]})
-    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

@@ -12,14 +12,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import h11
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.events import Request
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
@@ -29,6 +31,7 @@ from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reply import error_headers
+from respool.proxy.strict import make_strict
 
 log = logging.getLogger(__name__)
 
@@ -148,8 +151,37 @@ def _no_threads(*_: object) -> NoReturn:
 class _Http11(H11Protocol):
     """HTTP/1.1 and nothing else."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        make_strict(cast(h11.Connection, self.connection))
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """No upgrade to HTTP/2: its requests are answered as HTTP/1.1."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """No WebSocket either, whose refusal would keep the connection, and the method in the case that it came in."""
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        event = Request(
+            stream_id=STREAM_ID,
+            headers=request.headers.raw_items(),
+            http_version=request.http_version.decode("ascii"),
+            method=request.method.decode("ascii"),
+            raw_path=request.target,
+            state=self.connection_state,
+        )
+        await self.stream.handle(event)
+        self.keep_alive_requests += 1
+        await self.context.mark_request()
 
 
 class Connection:

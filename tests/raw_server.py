@@ -42,6 +42,13 @@ class Peer:
         """Read once; what comes stays for `receive`."""
         self._read += await self._more()
 
+    async def some(self) -> bytes:
+        """What has come, at least a byte; nothing once the client has closed."""
+        try:
+            return bytes(await self._more())
+        except (ConnectionError, EOFError):
+            return b""
+
     async def rest(self) -> bytes:
         """Everything until the client has closed."""
         with contextlib.suppress(ConnectionError, EOFError):
