@@ -334,6 +334,13 @@ class Store(Protocol):
     async def list(self, which: Filter) -> Sequence[Head]:
         """Responses, newest first, at most `which.limit`. An unknown `which.after` is ignored."""
 
+    async def restore(self, head: Head, request: bytes, chunks: Sequence[Chunk], end: End | None) -> None:
+        """Write a response as another store had it, with all its events, in one transaction; it becomes the newest.
+
+        Without an `end` it is an orphan to the next process that adopts. Nothing else may write it meanwhile. Raises
+        Exists, Gap.
+        """
+
     def reading(self, key: Key) -> AbstractContextManager[None]:
         """While the block runs, `expire` spares the response, though for a bounded time."""
 
@@ -482,6 +489,15 @@ class Fault:
     key: Key | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """An ended response and its last event, None where it has none. `place` is its place in the order of creation."""
+
+    place: int
+    key: Key
+    event: bytes | None
+
+
 class Archive(Reader, Protocol):
     """A Reader of a whole file, which can be looked through."""
 
@@ -493,6 +509,9 @@ class Archive(Reader, Protocol):
 
     async def faults(self) -> Sequence[Fault]:
         """What is wrong with the file and with the numbers in it; reads all of it."""
+
+    async def last_events(self, place: int, limit: int) -> Sequence[Last]:
+        """How ended responses end, oldest first: at most `limit` with a greater place than `place`."""
 
 
 class Backend(Reader, Protocol):

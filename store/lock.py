@@ -117,6 +117,21 @@ def holder(path: str) -> Holder | None:
         return None
 
 
+def serving(path: str) -> Holder | None:
+    """Who holds the lock file `path` at this moment; None if nobody does, whatever a dead process left in it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder(path) or Holder(0, "")
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _write(descriptor: int, text: str) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text.encode(), 0)

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from itertools import accumulate
 
 from respool.store.base import (
     Adopt,
@@ -17,6 +18,7 @@ from respool.store.base import (
     Delete,
     End,
     Ended,
+    Exists,
     Expire,
     Filter,
     Gap,
@@ -35,6 +37,7 @@ from respool.store.base import (
 )
 from respool.store.crashpoint import Point, reach
 from respool.store.readings import Readings
+from respool.store.status import Status
 from respool.store.tail import Tail, Tails
 
 TAIL_BYTES = 256 * 1024
@@ -202,6 +205,19 @@ class Log:
         found = await storage.list(replace(which, limit=which.limit + len(self._withdrawn)))
         return [head for head in found if head.key not in self._withdrawn][: which.limit]
 
+    async def restore(self, head: Head, request: bytes, chunks: Sequence[Chunk], end: End | None) -> None:
+        for chunk, first in zip(chunks, accumulate((len(chunk.sizes) for chunk in chunks), initial=0), strict=False):
+            if chunk.first != first or not chunk.sizes:
+                raise Gap(f"{len(chunk.sizes)} events from {chunk.first} on where {first} is expected")
+        with suppress(NotFound):
+            await self._storage_of(head.key).head(head.key)
+            raise Exists
+        # One after the other into the queue without a pause: so they are one transaction.
+        outcomes = [self._enqueue(write) for write in _restored(head, request, chunks, end)]
+        errors = [error for outcome in outcomes if (error := await outcome) is not None]
+        if errors:
+            raise errors[0]
+
     def reading(self, key: Key) -> AbstractContextManager[None]:
         return self._readings.of(key)
 
@@ -235,14 +251,17 @@ class Log:
         return storage
 
     async def _write(self, write: Write) -> None:
+        # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
+        if (error := await self._enqueue(write)) is not None:
+            raise error
+
+    def _enqueue(self, write: Write) -> asyncio.Future[Exception | None]:
         self._storage()
         outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._queue.append((write, outcome))
         if self._writer is None:
             self._writer = asyncio.create_task(self._drain(), name="store-writer")
-        # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
-        if (error := await outcome) is not None:
-            raise error
+        return outcome
 
     async def _drain(self) -> None:
         while self._queue:
@@ -316,6 +335,17 @@ class Log:
             reach(Point.ENDED)
             tail.end()
             self._tails.retire(key)
+
+
+def _restored(head: Head, request: bytes, chunks: Sequence[Chunk], end: End | None) -> Iterator[Write]:
+    begun = Status.QUEUED if head.status is Status.QUEUED and not chunks else Status.IN_PROGRESS
+    yield Create(replace(head, status=begun, last_seq=-1, cancel_requested=False, ended_at_ms=None), request)
+    for chunk in chunks:
+        yield Append(head.key, head.epoch, chunk)
+    if head.cancel_requested:
+        yield RequestCancel(head.key)
+    if end is not None:
+        yield Append(head.key, head.epoch, None, end=end)
 
 
 def _key(write: Write) -> Key | None:

@@ -1,6 +1,9 @@
 """From the address of a store to the store."""
 
+import os
+
 from respool.store.base import Archive, Backend, Store
+from respool.store.lock import Holder, serving
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.sqlite import SqliteBackend
@@ -29,6 +32,11 @@ async def open_reader(url: str) -> Archive:
     if url == "memory:":
         raise ValueError("a store in memory can be read through its server alone")
     return await SqliteReader.open(_path_in(url))
+
+
+def served_by(url: str) -> Holder | None:
+    """The process that serves the store at `url` now, and where; None if none does. Raises ValueError."""
+    return None if url == "memory:" else serving(f"{os.path.realpath(_path_in(url))}.lock")
 
 
 async def _backend(url: str, synchronous: Synchronous, served_at: str) -> Backend:

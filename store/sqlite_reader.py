@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 from respool.store import sqlite_survey
-from respool.store.base import Fault, Filter, Head, Incompatible, Key, Page, StorageFailed, StoreError, Survey
+from respool.store.base import Fault, Filter, Head, Incompatible, Key, Last, Page, StorageFailed, StoreError, Survey
 from respool.store.sqlite_file import NEWEST, Connection, recognise
 from respool.store.sqlite_rows import find_head, find_request, find_result, list_heads, read_page
 
@@ -73,6 +73,9 @@ class SqliteReader:
 
     async def faults(self) -> Sequence[Fault]:
         return await self._ask(sqlite_survey.faults)
+
+    async def last_events(self, place: int, limit: int) -> Sequence[Last]:
+        return await self._ask(sqlite_survey.last_events, place, limit)
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None

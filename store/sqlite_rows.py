@@ -32,7 +32,7 @@ def read_page(db: sqlite3.Connection, key: Key, after: int, max_bytes: int) -> P
 
 def _chunks(rows: sqlite3.Cursor) -> Iterator[Chunk]:
     for last, at_ms, sizes_on_disk, data in rows:
-        sizes = _unpacked(sizes_on_disk)
+        sizes = unpacked(sizes_on_disk)
         yield Chunk(last - len(sizes) + 1, data, sizes, at_ms)
 
 
@@ -110,7 +110,8 @@ def packed(sizes: "array[int]") -> bytes:
     return _little_endian(sizes).tobytes()
 
 
-def _unpacked(data: bytes) -> "array[int]":
+def unpacked(data: bytes) -> "array[int]":
+    """The sizes of a chunk that are so on disk."""
     return _little_endian(array("I", data))
 
 

@@ -5,8 +5,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from respool.store.base import Fault, Key, Survey
+from respool.store.base import Fault, Key, Last, Survey
 from respool.store.sqlite_file import in_transaction
+from respool.store.sqlite_rows import unpacked
 from respool.store.statements import statements
 from respool.store.status import Status
 
@@ -48,6 +49,18 @@ def bytes_on_disk(path: str) -> int:
 def faults(db: sqlite3.Connection) -> Sequence[Fault]:
     """See Archive.faults."""
     return in_transaction(db, "BEGIN", lambda: [*_of_the_file(db), *_of_responses(db)])
+
+
+def last_events(db: sqlite3.Connection, place: int, limit: int) -> Sequence[Last]:
+    """See Archive.last_events."""
+    rows = db.execute(_SQL["last_events"], (place, limit))
+    return [Last(run, Key(owner, id_), _last(sizes, data)) for run, owner, id_, sizes, data in rows]
+
+
+def _last(sizes: bytes | None, data: bytes | None) -> bytes | None:
+    if sizes is None or data is None:
+        return None
+    return data[len(data) - unpacked(sizes)[-1] :]
 
 
 def _of_the_file(db: sqlite3.Connection) -> Iterator[Fault]:

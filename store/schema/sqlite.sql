@@ -196,22 +196,29 @@ SELECT
     coalesce((SELECT sum(length(body)) FROM result), 0)
 
 -- name: holes
--- chunks that do not continue the one before, and chunks whose bytes are not what their sizes say they are
+-- chunks that do not continue the one before
 SELECT owner, id, first, expected FROM (
     SELECT
         run, last - length(sizes) / 4 + 1 AS first,
         coalesce(lag(last) OVER (PARTITION BY run ORDER BY last), -1) + 1 AS expected
     FROM chunk
-) JOIN response USING (run) WHERE first <> expected
+) JOIN response USING (run) WHERE first <> expected AND owner <> 'expired'
+
+-- name: last_events
+-- how ended responses end, oldest first
+SELECT response.run, owner, id, chunk.sizes, chunk.data
+FROM response LEFT JOIN chunk ON chunk.run = response.run
+    AND chunk.last = (SELECT max(last) FROM chunk AS other WHERE other.run = response.run)
+WHERE response.run > ? AND ended_at_ms IS NOT NULL AND owner <> 'expired' ORDER BY response.run LIMIT ?
 
 -- name: without_request
 -- responses without the body of their POST
-SELECT owner, id FROM response WHERE NOT EXISTS (SELECT 1 FROM request WHERE request.run = response.run)
+SELECT owner, id FROM response WHERE owner <> 'expired' AND NOT EXISTS (SELECT 1 FROM request WHERE request.run = response.run)
 
 -- name: without_result
 -- ended responses without their final object, and others with one
 SELECT owner, id, ended_at_ms IS NOT NULL FROM response
-WHERE (ended_at_ms IS NOT NULL) <> EXISTS (SELECT 1 FROM result WHERE result.run = response.run)
+WHERE owner <> 'expired' AND (ended_at_ms IS NOT NULL) <> EXISTS (SELECT 1 FROM result WHERE result.run = response.run)
 
 -- name: unlike_end
 -- a terminal status without a time of the end, or the reverse

@@ -604,6 +604,35 @@ class Conformance:
         await store.create(head(key), b"")
         await store.append(key, 1, chunk(0, *(events or (b"event",))), end=replace(end(), at_ms=at_ms))
 
+    # Responses of another store
+
+    async def test_a_response_is_restored_as_it_was(self, store: Log) -> None:
+        was = replace(head(), status=Status.CANCELLED, last_seq=2, cancel_requested=True, ended_at_ms=end().at_ms)
+        chunks = [chunk(0, b"a", b"bb"), replace(chunk(2, b"c"), at_ms=5)]
+        await store.restore(was, b"body", chunks, end(Status.CANCELLED))
+        assert await store.head(KEY) == was
+        page = await store.read(KEY, -1, 1000)
+        assert (list(page.chunks), page.ended) == (chunks, True)
+        assert (await store.request(KEY), await store.result(KEY)) == (b"body", end().result)
+
+    async def test_a_restored_response_without_an_end_is_an_orphan(self, store: Log) -> None:
+        await store.restore(head(), b"body", [chunk(0, b"a")], None)
+        assert [found.key for found in await store.adopt()] == [KEY]
+        assert (await store.head(KEY)).last_seq == 0
+
+    async def test_nothing_of_a_response_is_restored_that_is_there_or_has_a_hole(self, store: Log, run: None) -> None:
+        with pytest.raises(Exists):
+            await store.restore(head(), b"other", [chunk(0, b"a")], end())
+        with pytest.raises(Gap):
+            await store.restore(head(OTHER), b"other", [chunk(0, b"a"), chunk(2, b"b")], end())
+        assert (await store.head(KEY)).last_seq == -1
+        assert [found.key for found in await store.list(Filter())] == [KEY]
+
+    async def test_a_restored_response_is_one_transaction(self, store: Log, probe: Probe) -> None:
+        before = probe.commits
+        await store.restore(head(), b"body", [chunk(0, b"a"), chunk(1, b"b")], end())
+        assert probe.commits == before + 1
+
     async def test_a_ping_changes_nothing(self, store: Log, run: None) -> None:
         before = await store.head(KEY)
         await store.ping()

@@ -1,6 +1,7 @@
 """A whole file looked through: figures, owners, and what is wrong with it."""
 # ruff: noqa: ASYNC240 - the files of these tests are small and local
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from respool.store.base import Archive, Fault, Key
-from respool.store.open import open_reader, open_store
+from respool.store.lock import Holder
+from respool.store.open import open_reader, open_store, served_by
 from respool.store.status import Status
 from tests.store.probe import KEY, OTHER, chunk, end, head
 
@@ -89,3 +91,28 @@ async def test_a_file_that_is_damaged_inside_is_found_by_the_check_of_the_librar
     faults = await archive.faults()
     assert any("response_by_owner" in fault.words for fault in faults), faults
     await archive.close()
+
+
+async def test_the_last_event_of_what_has_ended_is_told_in_pages(path: Path) -> None:
+    store = await open_store(f"sqlite:///{path}")
+    await store.append(BOB, 1, chunk(1, b"ee", b"fff"), end=end())
+    await store.append(OTHER, 1, None, end=end())
+    await store.close()
+    archive = await open_reader(f"sqlite:///{path}")
+    first = await archive.last_events(0, 2)
+    rest = await archive.last_events(first[-1].place, 2)
+    assert [(last.key, last.event) for last in (*first, *rest)] == [(KEY, b"c"), (OTHER, None), (BOB, b"fff")]
+    assert await archive.last_events(rest[-1].place, 2) == []
+    await archive.close()
+
+
+async def test_who_serves_a_store_is_told_while_it_does(path: Path) -> None:
+    url = f"sqlite:///{path}"
+    assert served_by(url) is None
+    store = await open_store(url, served_at="http://127.0.0.1:1")
+    assert served_by(url) == Holder(os.getpid(), "http://127.0.0.1:1")
+    await store.close()
+    assert served_by(url) is None
+    Path(f"{path}.lock").write_text("1\nhttp://127.0.0.1:1\n")  # what a killed process leaves
+    assert served_by(url) is None
+    assert served_by("memory:") is None
