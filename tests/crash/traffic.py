@@ -122,6 +122,8 @@ class Traffic:
         self._keep(subject, "POST", -1, recorder)
         if feeding is not None:
             feeding.cancel()
+            # A run of the agent that nobody reads notices so at its next words; until then it looks for its gate.
+            self._agent.release(key, 10)
 
     def _keep(self, subject: Subject, who: str, after: int, recorder: Recorder) -> None:
         """What was read is a transcript, be it whole or torn."""
