@@ -110,6 +110,7 @@ class Chunk:
 
     `first` is the number of the first event, `data` their encoded bytes one after the other, `sizes` the length of each
     in bytes, `at_ms` when they arrived (milliseconds since 1970, UTC). A chunk is never empty.
+    The data of one large event may be a bytearray that nobody changes any more.
     """
 
     first: int
@@ -120,7 +121,9 @@ class Chunk:
     @classmethod
     def of(cls, first: int, events: Sequence[bytes], at_ms: int) -> "Chunk":
         """One chunk of the encoded `events`, the first of which has the number `first`."""
-        return cls(first, b"".join(events), array("I", map(len, events)), at_ms)
+        # One event stays what it is: a large one is not copied, not even if it is a bytearray.
+        data = events[0] if len(events) == 1 else b"".join(events)
+        return cls(first, data, array("I", map(len, events)), at_ms)
 
     @property
     def last(self) -> int:
@@ -131,7 +134,7 @@ class Chunk:
         """The encoded events, one by one."""
         start = 0
         for size in self.sizes:
-            yield self.data[start : start + size]
+            yield bytes(self.data[start : start + size])
             start += size
 
     def after(self, seq: int) -> "Chunk":

@@ -208,7 +208,7 @@ def _append(response: _Response, change: Append) -> None:
         response.head = _noted(response.head, change.note)
     if end := change.end:
         response.call = None
-        response.result = end.result
+        response.result = bytes(end.result)
         response.head = replace(response.head, ended_at_ms=end.at_ms)
 
 

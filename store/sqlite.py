@@ -5,11 +5,12 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Self
+from typing import Literal, Self
 
 from respool.store.base import (
     Adopt,
     Append,
+    Chunk,
     Claimed,
     Create,
     Delete,
@@ -27,6 +28,7 @@ from respool.store.base import (
 )
 from respool.store.crashpoint import Point, reach
 from respool.store.lock import Hold, Lock
+from respool.store.sqlite_blobs import LARGE_BYTES, write_blob
 from respool.store.sqlite_expiry import compact, expire
 from respool.store.sqlite_file import Connection, Synchronous, fold, in_transaction, make_private
 from respool.store.sqlite_rows import (
@@ -82,6 +84,7 @@ class SqliteBackend:
             for _ in range(READERS):
                 readers.append(await Connection.reader(path))
                 opening.push_async_callback(readers[-1].close)
+                await readers[-1].run(_cache_little)
             await writer.run(_touch)
             file.watch(("-wal", "-shm"))
             return cls(file, writer, readers, opening.pop_all())
@@ -213,7 +216,7 @@ def _create(db: sqlite3.Connection, create: Create) -> Standing:
     run = db.execute(_SQL["insert_response"], values).lastrowid
     assert run is not None  # an INSERT that did not raise has made a row
     reach(Point.CREATE)
-    db.execute(_SQL["insert_request"], (run, create.request))
+    _insert_blob(db, "request", run, create.request)
     if create.call is not None:
         db.execute(_SQL["insert_call"], (run, create.call))
     return Standing(run, head.status, head.epoch, -1, False)
@@ -222,16 +225,38 @@ def _create(db: sqlite3.Connection, create: Create) -> Standing:
 def _append(db: sqlite3.Connection, standing: Standing, append: Append) -> Standing:
     run = standing.run
     if chunk := append.chunk:
-        db.execute(_SQL["insert_chunk"], (run, chunk.last, chunk.at_ms, packed(chunk.sizes), chunk.data))
+        _insert_chunk(db, run, chunk)
     if note := append.note:
         db.execute(_SQL["note"], (note.agent_id, note.session, run))
     if end := append.end:
         db.execute(_SQL["end"], (end.status, end.at_ms, run))
         reach(Point.END)
-        db.execute(_SQL["insert_result"], (run, end.result))
+        _insert_blob(db, "result", run, end.result)
         if standing.status is Status.QUEUED:
             db.execute(_SQL["forget_call"], (run,))
     return appended(standing, append)
+
+
+def _insert_chunk(db: sqlite3.Connection, run: int, chunk: Chunk) -> None:
+    values = (run, chunk.last, chunk.at_ms, packed(chunk.sizes))
+    if len(chunk.data) <= LARGE_BYTES:
+        db.execute(_SQL["insert_chunk"], (*values, chunk.data))
+        return
+    row = db.execute(_SQL["insert_large_chunk"], (*values, len(chunk.data))).lastrowid
+    write_blob(db, "chunk", "data", row, chunk.data)
+
+
+def _insert_blob(db: sqlite3.Connection, table: Literal["request", "result"], run: int, body: bytes) -> None:
+    if len(body) <= LARGE_BYTES:
+        db.execute(_SQL[f"insert_{table}"], (run, body))
+        return
+    db.execute(_SQL[f"insert_large_{table}"], (run, len(body)))
+    write_blob(db, table, "body", run, body)
+
+
+def _cache_little(db: sqlite3.Connection) -> None:
+    """Histories are read once, from front to back: what the system caches of the file is enough."""
+    db.execute("PRAGMA cache_size = -256")
 
 
 def _touch(db: sqlite3.Connection) -> None:

@@ -72,9 +72,11 @@ class Connection(aiosqlite.Connection):
     async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` with the bare connection, in its thread. Raises StorageFailed for what SQLite raises."""
         self.busy += 1
+        # The thread remembers its last call and what came of it until the next: it must not remember megabytes.
+        given, found = [partial(work, self._conn, *args, **kwargs)], list[T]()
         try:
-            done: T = await self._execute(work, self._conn, *args, **kwargs)  # type: ignore[no-untyped-call]
-            return done
+            await self._execute(lambda: found.append(given.pop()()))  # type: ignore[no-untyped-call]
+            return found.pop()
         except sqlite3.Error as error:
             raise StorageFailed(f"SQLite: {error}") from error
         finally:

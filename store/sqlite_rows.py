@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from respool.store.base import CLAIM_SECONDS, Chunk, Claimed, Filter, Head, Key, NotFound, Page
+from respool.store.sqlite_blobs import read_blob
 from respool.store.sqlite_file import in_transaction
 from respool.store.statements import statements
 from respool.store.status import Status
@@ -24,14 +25,22 @@ def read_page(db: sqlite3.Connection, key: Key, after: int, max_bytes: int) -> P
     def page() -> Page:
         run, status, last_seq = _find(db, "position", key)
         with closing(db.execute(_SQL["chunks"], (run, after))) as rows:
-            return Page.cut(_chunks(rows), after, max_bytes, last_seq if Status(status).ended else None)
+            chunks = _chunks(db, rows, max_bytes)
+            return Page.cut(chunks, after, max_bytes, last_seq if Status(status).ended else None)
 
     # One transaction, so that the status and the events are of the same moment.
     return in_transaction(db, "BEGIN", page)
 
 
-def _chunks(rows: sqlite3.Cursor) -> Iterator[Chunk]:
-    for last, at_ms, sizes_on_disk, data in rows:
+def _chunks(db: sqlite3.Connection, rows: sqlite3.Cursor, max_bytes: int) -> Iterator[Chunk]:
+    """The chunks of a page; a large one is loaded only where the page has room for it, or begins with it."""
+    is_first = True
+    for last, at_ms, sizes_on_disk, data, row, size in rows:
+        if data is None:
+            if not is_first and size > max_bytes:
+                return
+            data = read_blob(db, "chunk", "data", row)
+        is_first = False
         sizes = unpacked(sizes_on_disk)
         yield Chunk(last - len(sizes) + 1, data, sizes, at_ms)
 
@@ -49,8 +58,12 @@ def find_request(db: sqlite3.Connection, key: Key) -> bytes:
 
 def find_result(db: sqlite3.Connection, key: Key) -> bytes | None:
     """See Store.result."""
-    (body,) = _find(db, "result", key)
-    return None if body is None else bytes(body)
+
+    def result() -> bytes | None:
+        run, size, body = _find(db, "result", key)
+        return read_blob(db, "result", "body", run) if body is None and size is not None else body
+
+    return in_transaction(db, "BEGIN", result)
 
 
 def find_call(db: sqlite3.Connection, key: Key) -> bytes | None:

@@ -23,6 +23,10 @@ UPDATE response SET claim = NULL, claim_digest = NULL WHERE owner = ? AND claim 
 -- the body of its POST
 INSERT INTO request (run, body) VALUES (?, ?)
 
+-- name: insert_large_request
+-- the same, its body to be filled in
+INSERT INTO request (run, body) VALUES (?, zeroblob(?))
+
 -- name: insert_call
 -- what else is needed to start a queued response later
 INSERT INTO call (run, kept) VALUES (?, ?)
@@ -39,6 +43,10 @@ UPDATE response SET status = 'in_progress' WHERE run = ?
 -- the hot statement: all that an append is, most of the time
 INSERT INTO chunk (run, last, at_ms, sizes, data) VALUES (?, ?, ?, ?, ?)
 
+-- name: insert_large_chunk
+-- the same, its data to be filled in
+INSERT INTO chunk (run, last, at_ms, sizes, data) VALUES (?, ?, ?, ?, zeroblob(?))
+
 -- name: note
 -- what the agent said of itself; NULL leaves what is known
 UPDATE response SET agent_id = coalesce(?, agent_id), session = coalesce(?, session) WHERE run = ?
@@ -50,6 +58,10 @@ UPDATE response SET status = ?, ended_at_ms = ? WHERE run = ?
 -- name: insert_result
 -- the final object, in the transaction of the end
 INSERT INTO result (run, body) VALUES (?, ?)
+
+-- name: insert_large_result
+-- the same, its body to be filled in
+INSERT INTO result (run, body) VALUES (?, zeroblob(?))
 
 -- name: request_cancel
 -- the wish to cancel
@@ -104,8 +116,9 @@ SELECT * FROM head WHERE owner = ? AND id = ?
 SELECT run, status, last_seq FROM head WHERE owner = ? AND id = ?
 
 -- name: chunks
--- its events after a number
-SELECT last, at_ms, sizes, data FROM chunk WHERE run = ? AND last > ? ORDER BY last
+-- its events after a number; NULL for data that is large
+SELECT last, at_ms, sizes, iif(length(data) <= 1048576, data, NULL), rowid, length(data)
+FROM chunk WHERE run = ? AND last > ? ORDER BY last
 
 -- name: request
 -- the body of the POST
@@ -116,8 +129,9 @@ SELECT request.body FROM response JOIN request USING (run) WHERE owner = ? AND i
 SELECT call.kept FROM response LEFT JOIN call USING (run) WHERE owner = ? AND id = ?
 
 -- name: result
--- the final object; a row with NULL while there is none
-SELECT result.body FROM response LEFT JOIN result USING (run) WHERE owner = ? AND id = ?
+-- the final object; a row with NULL while there is none, and its size without it if it is large
+SELECT run, length(result.body), iif(length(result.body) <= 1048576, result.body, NULL)
+FROM response LEFT JOIN result USING (run) WHERE owner = ? AND id = ?
 
 -- name: list
 -- responses, newest first; conditions are put between these two

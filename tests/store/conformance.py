@@ -377,6 +377,26 @@ class Conformance:
             page = await store.read(KEY, after, 500)
             assert sum(len(part.data) for part in page.chunks) <= 500
 
+    @pytest.mark.parametrize("size", [2**20, 2**20 + 1, 5_000_000])
+    async def test_large_bodies_and_events_come_back_as_they_were_written(self, store: Log, size: int) -> None:
+        large = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+        events = [b"first", large, b"between", large[::-1], b"last"]
+        await store.create(head(), large)
+        for number, event in enumerate(events):
+            await store.append(KEY, 1, chunk(number, event))
+        await store.append(KEY, 1, None, end=end(result=large))
+        assert (await store.request(KEY), await store.result(KEY)) == (large, large)
+        for max_bytes in (1, size, 2 * size + 100, 10 * size):
+            assert await follow(store, max_bytes=max_bytes) == list(enumerate(events))
+
+    async def test_a_large_event_may_come_as_a_buffer(self, store: Log, run: None) -> None:
+        """As the relay makes them: one that is edited in place, and an object that is a view of it."""
+        event = bytearray(b"y" * 3_000_000)
+        await store.append(KEY, 1, chunk(0, event), end=end(result=memoryview(event)[5:]))  # type: ignore[arg-type]
+        for max_bytes in (1, 10_000_000):
+            assert await follow(store, max_bytes=max_bytes) == [(0, bytes(event))]
+        assert await store.result(KEY) == b"y" * 2_999_995
+
     async def _long_run(self, store: Log) -> list[tuple[int, bytes]]:
         """200 events in chunks of 1 to 7, several tails long."""
         events = [f"{number:03}".encode() * 30 for number in range(200)]
