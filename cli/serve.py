@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import ctypes
 import gc
 import importlib.metadata
 import os
@@ -14,6 +15,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -34,6 +36,7 @@ _NO_STORE = 4
 _FLUSH_SECONDS = 5.0
 # With room for so many it is not worth a word at the start.
 _MANY_CLIENTS = 1000
+_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def add_serve(app: typer.Typer) -> None:
@@ -99,6 +102,7 @@ async def serve_until(stop: asyncio.Event, settings: Settings, listeners: list[s
         orphans = await _started(app, settings)
         _greet(settings, url, orphans)
         _spare_the_collector()
+        _return_large_blocks()
         await stop.wait()
         await app.drain()
         await server.close(_FLUSH_SECONDS)
@@ -123,6 +127,16 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _return_large_blocks() -> None:
+    """Let memory of 1 MiB and more go back to the system when it is freed.
+
+    The C library raises that bound by itself with the first large block that is freed, and from then on keeps most of
+    what a large event took. Only glibc has such a setting, and only there it is needed.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
 def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event:
