@@ -74,7 +74,8 @@ async def stream(
         async with aclosing(follow(store, key, after, keep_alive_seconds)) as pages:
             while True:
                 page = await reply.listen(pages.__anext__)
-                data = b"".join(map(shown, page.chunks))
+                parts = [shown(chunk) for chunk in page.chunks]
+                data = parts[0] if len(parts) == 1 else b"".join(parts)
                 await reply.write(data or _KEEP_ALIVE)
                 if run is not None:
                     run.backlog.sent(sum(len(chunk.data) for chunk in page.chunks))

@@ -206,18 +206,26 @@ class Relay:
         while not self._sequencer.finished:
             try:
                 piece = await self._listen(self._pieces.__anext__)
-                messages = decoder.feed(piece)
             except StopAsyncIteration:
                 whole = response.extensions.get("framed", True) and not decoder.pending
                 raise self._judged(clean=whole) from None
             except httpx.TransportError as error:
                 raise _failed(self._sequencer.error or agent.failure(error)) from error
-            except EventTooLarge as error:
-                await self._take(error.messages)
-                failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")
-                raise _failed(failure) from error
-            await self._take(messages)
-            await self._listen(self._run.backlog.room)
+            # In slices, because events take several times their size while they are looked at.
+            for at in range(0, len(piece), _CHUNK_BYTES):
+                await self._decode(decoder, piece[at : at + _CHUNK_BYTES])
+
+    async def _decode(self, decoder: Decoder, piece: bytes) -> None:
+        if self._sequencer.finished:
+            return
+        try:
+            messages = decoder.feed(piece)
+        except EventTooLarge as error:
+            await self._take(error.messages)
+            failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")
+            raise _failed(failure) from error
+        await self._take(messages)
+        await self._listen(self._run.backlog.room)
 
     def _judged(self, *, clean: bool) -> Stopped:
         status, failure = self._sequencer.verdict(clean=clean)

@@ -13,6 +13,7 @@ JsonObject = dict[str, Any]
 # Every integer of 18 digits fits into 64 bits; orjson makes a rounded float of one that does not fit.
 _DIGITS = bytes(ord("0") if chr(byte).isdigit() else ord(" ") for byte in range(128)) + b" " * 128
 _MANY_DIGITS = b"0" * 19
+_SLICE_BYTES = 65_536
 _MOST_DIGITS = 4000  # the interpreter refuses to read or write integers of more than 4,300 digits
 
 
@@ -22,7 +23,7 @@ def loads(data: bytes) -> Json:
     Raises ValueError for what is no JSON, for nesting that is deeper than the interpreter's stack, and for numbers of
     more than some 4,000 digits.
     """
-    if _MANY_DIGITS in data.translate(_DIGITS):
+    if _has_many_digits(data):
         return _loads_exact(data)
     try:
         return orjson.loads(data)
@@ -42,6 +43,16 @@ def dumps(value: Json) -> bytes:
             return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+
+def _has_many_digits(data: bytes) -> bool:
+    if len(data) <= _SLICE_BYTES:
+        return _MANY_DIGITS in data.translate(_DIGITS)
+    overlap = len(_MANY_DIGITS) - 1
+    return any(
+        _MANY_DIGITS in data[at : at + _SLICE_BYTES + overlap].translate(_DIGITS)
+        for at in range(0, len(data), _SLICE_BYTES)
+    )
 
 
 def _loads_exact(data: bytes) -> Json:

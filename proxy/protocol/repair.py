@@ -7,11 +7,13 @@ Source: CONTRACT sections 3 and 8.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 from respool.proxy.protocol import events, splice
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps
-from respool.proxy.protocol.sse import Message, encode
+from respool.proxy.protocol.shortened import Shortened
+from respool.proxy.protocol.sse import LARGE_BYTES, Message, encode
 from respool.proxy.protocol.structure import Made, Structure
 from respool.store.status import Status
 
@@ -84,6 +86,7 @@ class Sequencer:
         self._whole = False
         self._structure = Structure(envelope.id)
         self._terminal: tuple[bytes, bytes, JsonObject] | None = None
+        self._shortened: Shortened | None = None
 
     @classmethod
     def resumed(cls, envelope: Envelope, seq: int) -> "Sequencer":
@@ -108,8 +111,10 @@ class Sequencer:
             for name, data in messages:
                 if self._terminal is not None:
                     break
-                if not self._take_unparsed(name, data, frames):
-                    self._take_parsed(name, data, frames)
+                if len(data) > LARGE_BYTES:
+                    self._take_large(name, data, frames)
+                else:
+                    self._take_one(name, data, frames)
         except events.BadEvent:
             self.bad = True
         return frames
@@ -131,6 +136,34 @@ class Sequencer:
             self._queued = True
             self._tell(events.QUEUED, Status.QUEUED, frames)
         return frames
+
+    def _take_one(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
+        if not self._take_unparsed(name, data, frames):
+            self._take_parsed(name, data, frames)
+
+    def _take_large(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
+        short = Shortened(data, dumps(self.envelope.fields))
+        if self._is_remembered(name, short.text):
+            self._take_one(name, bytes(data), frames)
+            return
+        made: list[bytes] = []
+        try:
+            self._take_one(name, short.text, made)
+        finally:
+            frames += short.whole(made)
+        if self._terminal is not None:
+            self._shortened = short
+
+    def _is_remembered(self, name: bytes, data: bytes) -> bool:
+        """Whether texts of this event will be told again, when it is gone."""
+        try:
+            parsed = events.parse(data)
+        except events.BadEvent:
+            return False
+        name = str(parsed.get("type") or "").encode("utf-8", "replace") or name
+        if name in events.LIFECYCLE:
+            return False
+        return name in (b"", events.ERROR) or self._structure.remembers(name, parsed)
 
     def _take_unparsed(self, name: bytes, data: bytes, frames: list[bytes]) -> bool:
         """Pass an event on that needs no more than its number; False if it must be looked into."""
@@ -271,7 +304,10 @@ class Sequencer:
             put["output"] = output
         data = events.renumber(name, events.stamp_response(data, parsed, self.envelope, put), self.seq)
         self.seq += 1
-        return Ending(encode(name, data), status, events.response_of(data))
+        frame, result = encode(name, data), events.response_of(data)
+        if self._shortened is not None:
+            frame, result = _whole(self._shortened, frame, result)
+        return Ending(frame, status, result)
 
     def _last_words(self, status: Status, response: JsonObject, now: int) -> JsonObject:
         error = failure_of(response.get("error"))
@@ -309,6 +345,16 @@ class Sequencer:
         data = events.lifecycle(name, response, self.seq)
         self.seq += 1
         return Ending(encode(name, data), status, events.response_of(data))
+
+
+def _whole(short: Shortened, frame: bytes, result: bytes) -> tuple[bytes, bytes]:
+    """A terminal frame and the object in it, with their long strings; no second copy where the object has them all."""
+    if not short.has_all(result):
+        return short.copied(frame), short.copied(result)
+    start = frame.index(result)
+    end = len(frame) - start - len(result)
+    [whole] = short.whole([frame])
+    return whole, cast(bytes, memoryview(whole)[start : len(whole) - end])
 
 
 def _theirs(response: JsonObject) -> JsonObject:

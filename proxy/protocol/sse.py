@@ -4,15 +4,24 @@ Source: WHATWG HTML, "Event stream interpretation". Ids and retry times have no 
 comments are.
 """
 
+import codecs
 import re
 from itertools import chain
+from typing import cast
 
 Message = tuple[bytes, bytes]
-"""The name of its `event:` line (b"" without one), and its data: several `data:` lines joined by LF."""
+"""The name of its `event:` line (b"" without one), and its data: several `data:` lines joined by LF.
+
+The data of a large event may be a bytearray, which belongs to whoever takes it.
+"""
 
 FRAMING_BYTES = 65_536
 """What the lines of one event may have beyond its data: names, comments, `data:` itself."""
 
+LARGE_BYTES = 2**20
+"""An event beyond this is copied as seldom as can be: each copy costs its size."""
+
+_SLICE_BYTES = 65_536
 _BOM = b"\xef\xbb\xbf"
 _LF = 0x0A
 
@@ -72,7 +81,7 @@ class Decoder:
         if self._after_cr or b"\r" in piece:
             piece = self._with_lf(piece)
         try:
-            messages = self._messages(self._whole(piece))
+            messages = self._large(piece) if len(self._held) > LARGE_BYTES else self._messages(self._whole(piece))
             if len(self._held) > self._max_event_bytes + FRAMING_BYTES:
                 self._check_held(messages)
         except EventTooLarge:
@@ -115,6 +124,36 @@ class Decoder:
         self._held = bytearray(piece[end:])
         return whole
 
+    def _large(self, piece: bytes) -> list[Message]:
+        """What ends in this piece while a large event is held, which becomes a message without a copy."""
+        held = self._held
+        seam = held[-1] == _LF and piece.startswith(b"\n")
+        end = 0 if seam else piece.find(b"\n\n") + 1
+        if not end and not seam:
+            held += piece
+            return []
+        end += 1
+        held += piece[:end]
+        self._held = bytearray()
+        messages = self._in_place(held)
+        try:
+            return messages + self._messages(self._whole(piece[end:]))
+        except EventTooLarge as error:
+            error.messages[:0] = messages
+            raise
+
+    def _in_place(self, block: bytearray) -> list[Message]:
+        match = _NAMED.fullmatch(block) or _NAMELESS.fullmatch(block)
+        if match is None or not _is_utf8(block):
+            return self._messages(bytes(block))
+        name = bytes(match[1]) if match.re is _NAMED else b""
+        start, end = match.span(match.lastindex or 0)
+        if len(block) - 2 > self._max_event_bytes:
+            self._check(bytes(block[:_HEAD_BYTES]), len(block) - 2, end - start, [])
+        del block[end:], block[:start]
+        # Whoever takes it may edit it where it is; to everybody else it is bytes.
+        return [(name, cast(bytes, block))]
+
     def _messages(self, blocks: bytes) -> list[Message]:
         if not blocks.isascii():
             blocks = _valid(blocks)
@@ -130,13 +169,13 @@ class Decoder:
             message = _interpret(block)
             if message is not None:
                 if len(block) > self._max_event_bytes:
-                    self._check(block, message[1], messages)
+                    self._check(block[:_HEAD_BYTES], len(block), len(message[1]), messages)
                 messages.append(message)
         return messages
 
-    def _check(self, block: bytes, data: bytes, messages: list[Message]) -> None:
-        limit = self._limit(block[:_HEAD_BYTES])
-        if len(data) > limit or len(block) > limit + FRAMING_BYTES:
+    def _check(self, head: bytes, block_bytes: int, data_bytes: int, messages: list[Message]) -> None:
+        limit = self._limit(head)
+        if data_bytes > limit or block_bytes > limit + FRAMING_BYTES:
             raise EventTooLarge(limit, messages)
 
     def _check_held(self, messages: list[Message]) -> None:
@@ -196,6 +235,19 @@ def _valid(block: bytes) -> bytes:
     except UnicodeDecodeError:
         return block.decode(errors="replace").encode()
     return block
+
+
+def _is_utf8(block: bytearray) -> bool:
+    """In slices: as one text it could take four times its size."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with memoryview(block) as view:
+            for at in range(0, len(view), _SLICE_BYTES):
+                decoder.decode(view[at : at + _SLICE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_terminal(head: bytes) -> bool:

@@ -113,6 +113,17 @@ class Structure:
             return bool(self._parts)
         return bool(self._items) or name not in _OF_ITEMS
 
+    def remembers(self, name: bytes, event: JsonObject) -> bool:
+        """Whether `place` would keep what an event says, for an end that is ours to tell."""
+        index = index_in(event, "output_index")
+        if self._kept is not None:
+            return True
+        if name == ITEM_ADDED:
+            return index is None
+        if name == ITEM_DONE or _text_of(name, event) is None:
+            return False
+        return not (index in self._begun or (index is None and self._items))
+
     def place(self, name: bytes, event: JsonObject) -> tuple[list[Made], JsonObject]:
         """What must be told before an event, and what of its own members must be set."""
         if name == ITEM_ADDED:

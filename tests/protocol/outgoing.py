@@ -46,7 +46,7 @@ class Told:
     @property
     def final(self) -> JsonObject:
         """The final object."""
-        return dict(loads(self.ending.result))
+        return dict(loads(bytes(self.ending.result)))
 
     def of(self, name: str) -> list[JsonObject]:
         """The events of one name."""
@@ -66,7 +66,7 @@ def nameless(kind: str, **fields: Json) -> Message:
 
 def parsed(frames: Iterable[bytes]) -> list[JsonObject]:
     """The data of each frame."""
-    return [loads(split(frame)[1]) for frame in frames]
+    return [loads(split(bytes(frame))[1]) for frame in frames]
 
 
 def names(frames: Iterable[bytes]) -> list[str]:
@@ -78,7 +78,7 @@ def folded(frames: Iterable[bytes], envelope: Envelope = ENVELOPE) -> Accumulato
     """The fold of what has left so far, as for a poll."""
     accumulator = Accumulator(envelope.snapshot(Status.IN_PROGRESS))
     for frame in frames:
-        accumulator.add(split(frame)[1])
+        accumulator.add(split(bytes(frame))[1])
     return accumulator
 
 
