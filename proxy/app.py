@@ -81,7 +81,7 @@ class App:
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = Reply(scope, receive, send, self._settings.write_timeout_seconds)
+        reply = Reply(scope, receive, send)
         request_id = request_id_of(scope["headers"])
         refusal = unclear(scope, self._settings.owner_headers)
         if refusal is not None:
@@ -117,7 +117,6 @@ class App:
             BODY_TIMEOUT=None,
             RESPONSE_TIMEOUT=None,
             PROVIDE_AUTOMATIC_OPTIONS=False,
-            WRITE_TIMEOUT_SECONDS=self._settings.write_timeout_seconds,
         )
         app.url_map.strict_slashes = False
         app.url_map.merge_slashes = False

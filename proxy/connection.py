@@ -45,13 +45,16 @@ _READ_BYTES = 64 * 1024
 _PIECES = 10
 _LINGER_SECONDS = 2.0
 
+# So often within the time of silence it is looked whether a client has taken something.
+_LOOKS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What clients may take, times in seconds.
 
     `request`: for the head of a request, and then for every 4 KiB of its body. `between`: from one request to the next.
-    `silence`: until the kernel gives up a client that answers nothing or takes nothing. `connections` at once, 0 for
+    `silence`: to take nothing of what they are sent, or to answer no probe of the kernel. `connections`: at once, 0 for
     what the limit of open files allows.
     """
 
@@ -208,12 +211,14 @@ class Connection:
         self._waited = 0.0
         self._got = 0
         self._reading: asyncio.Timeout | None = None
+        # Of what was sent, and how much of it was taken; see `_look`.
+        self._sent = self._taken = self._idle_looks = 0
+        self._looking: asyncio.TimerHandle | None = None
         self._state: Any = {
             **state,
             "abort": self._transport.abort,
             "send_chunk": self._send_chunk,
             "has_left": self._has_left,
-            "untaken_bytes": self._untaken_bytes,
         }
 
     async def run(self, app: AppWrapper, config: Config, context: WorkerContext) -> None:
@@ -232,6 +237,8 @@ class Connection:
             self._writer.close()
             with suppress(OSError, RuntimeError):
                 await self._writer.wait_closed()
+            if self._looking is not None:
+                self._looking.cancel()
 
     def end_if_idle(self) -> None:
         """Close the connection now if no request is under way on it."""
@@ -298,7 +305,7 @@ class Connection:
         """Tell a client whose request did not come in time, if there is one to be told."""
         connection = self._protocol.connection
         if connection.their_state is h11.SEND_BODY or connection.trailing_data[0]:
-            self._writer.write(_refusal(errors.too_slow(sent=connection.their_state is h11.SEND_BODY)))
+            await self._write(_refusal(errors.too_slow(sent=connection.their_state is h11.SEND_BODY)))
         self._end()
         await self._protocol.handle(Closed())
 
@@ -326,6 +333,10 @@ class Connection:
     async def _write(self, data: bytes) -> None:
         if self._is_ending:
             return
+        self._sent += len(data)
+        if self._looking is None:
+            self._taken, self._idle_looks = self._sent - len(data), 0
+            self._look_later()
         try:
             self._writer.write(data)
             await self._writer.drain()
@@ -354,8 +365,21 @@ class Connection:
     def _has_left(self) -> bool:
         return self._reader.exception() is not None or self._reader.at_eof() or sockets.has_left(self._sock)
 
-    def _untaken_bytes(self) -> int:
-        return self._transport.get_write_buffer_size() + sockets.untaken_bytes(self._sock)
+    def _look_later(self) -> None:
+        self._looking = self._loop.call_later(self._limits.silence / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        """Cut off a client that has taken no byte for so long; look on while it has not taken all."""
+        untaken = self._transport.get_write_buffer_size() + sockets.untaken_bytes(self._sock)
+        taken = self._sent - untaken
+        self._idle_looks = 0 if taken > self._taken else self._idle_looks + 1
+        self._taken = taken
+        if not untaken:
+            self._looking = None
+        elif self._idle_looks >= _LOOKS:
+            self._transport.abort()
+        else:
+            self._look_later()
 
 
 def _refusal(error: WireError) -> bytes:

@@ -46,6 +46,5 @@ class Connection(ASGIHTTPConnection):
             await self._send_response(send, response)
             return
         scope = cast(Scope, self.scope)
-        timeout = self.app.config["WRITE_TIMEOUT_SECONDS"]
-        reply = Reply(scope, cast(Receive, receive), cast(Send, send), timeout)
+        reply = Reply(scope, cast(Receive, receive), cast(Send, send))
         await answered(reply, response.answer(reply, scope), request_id_of(scope["headers"]))

@@ -1,4 +1,4 @@
-"""One answer on the ASGI wire: head, body in bounded writes with a deadline, and whether the client is there."""
+"""One answer on the ASGI wire: head, body in bounded writes, and whether the client is there."""
 
 import asyncio
 import logging
@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-from respool.proxy.alarm import Alarm
 from respool.proxy.ear import Ear, Heard
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
@@ -27,9 +26,6 @@ _SLICE_BYTES = 64 * 1024
 # A client that cannot be heard is looked for so often.
 _LOOK_SECONDS = 1.0
 
-# So often within the write timeout it is looked whether the client has taken something.
-_LOOKS = 4
-
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 SSE_HEADERS: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -46,22 +42,17 @@ class ClientGone(Exception):
 class Reply:
     """The answer to one request. Use `watching()` around whatever waits or streams."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, write_timeout_seconds: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._write_timeout = write_timeout_seconds
         self._ear: Ear[None] = Ear()
         self._gone = False
-        self._deadline: Alarm | None = None
-        self._idle_looks = 0
-        self._untaken: int | None = None
         self._is_chunked = False
         # What the server tells of the connection; another server has none of it.
         wire = scope.get("state", {})
         self._send_chunk: Callable[[bytes], Awaitable[None]] | None = wire.get("send_chunk")
         self._has_left: Callable[[], bool] = wire.get("has_left", lambda: False)
-        self._untaken_bytes: Callable[[], int] = wire.get("untaken_bytes", lambda: 0)
         self.started = False
 
     @asynccontextmanager
@@ -71,11 +62,9 @@ class Reply:
         Until `after` is set somebody else takes the body of the request, and may not take all that is there.
         """
         watcher = asyncio.create_task(self._watch(after))
-        self._deadline = Alarm(self._write_timeout / _LOOKS, self._look)
         try:
             yield
         finally:
-            self._deadline.stop()
             watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await watcher
@@ -97,14 +86,6 @@ class Reply:
                 return False
         return True
 
-    def _look(self) -> None:
-        """While a write waits: cut off the client if it has taken no byte since the write timeout began."""
-        untaken = self._untaken_bytes()
-        self._idle_looks = self._idle_looks + 1 if untaken == self._untaken else 0
-        self._untaken = untaken
-        if self._idle_looks >= _LOOKS:
-            self.cut()
-
     async def listen(self, wait: Callable[[], Awaitable[Result]]) -> Result:
         """What `wait()` gives. Raises ClientGone when the client leaves first."""
         try:
@@ -124,7 +105,7 @@ class Reply:
         await self._send({"type": "http.response.start", "status": http_status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the body. Raises ClientGone; a client that takes nothing for too long is cut off."""
+        """Send a part of the body. Raises ClientGone; the connection cuts off a client that takes nothing."""
         if len(data) <= _SLICE_BYTES:
             await self._write(data)
             return
@@ -136,19 +117,6 @@ class Reply:
     async def _write(self, data: bytes) -> None:
         if self._gone:
             raise ClientGone
-        deadline = self._deadline
-        if deadline is None:
-            await self._send_part(data)
-            return
-        self._untaken = None
-        deadline.touch()
-        deadline.paused = False
-        try:
-            await self._send_part(data)
-        finally:
-            deadline.paused = True
-
-    async def _send_part(self, data: bytes) -> None:
         if self._is_chunked and self._send_chunk is not None and data:
             await self._send_chunk(data)
         else:

@@ -12,17 +12,16 @@ _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 def watch_over(listener: socket.socket, seconds: float) -> None:
-    """Let the kernel break a connection whose client has answered nothing, or taken nothing, for so long.
+    """Let the kernel break a connection on which all is quiet when its client has answered no probe for so long.
 
-    The connections that are accepted inherit it. What is quiet is probed from half of that time on.
+    The connections that are accepted inherit it. TCP_USER_TIMEOUT, which also counts while something is on its way,
+    takes a client for dead that reads slowly: it counts on while a small window opens and closes.
     """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", max(1, round(seconds / 2))),
         ("TCP_KEEPINTVL", max(1, round(seconds / 6))),
         ("TCP_KEEPCNT", 3),
-        # Where it is known it is the one that counts, also with data on the way, which is not probed.
-        ("TCP_USER_TIMEOUT", round(seconds * 1000)),
     ):
         if hasattr(socket, name):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
