@@ -77,9 +77,11 @@ SELECT run, owner, id, ended_at_ms FROM response
 WHERE (ended_at_ms, run) > (?, ?) AND owner <> 'expired' ORDER BY ended_at_ms, run LIMIT 1
 
 -- name: hide
--- of what expires, when it takes more than one transaction: its id is free, and nobody finds it (an owner that was
--- named by a header has "=" in it)
-UPDATE response SET owner = 'expired', id = CAST(run AS TEXT), conversation = NULL WHERE run = ?
+-- of what expires, when it takes more than one transaction: its id and its idempotency key are free, and nobody finds
+-- it (an owner that was named by a header has "=" in it)
+UPDATE response
+SET owner = 'expired', id = CAST(run AS TEXT), conversation = NULL, claim = NULL, claim_digest = NULL
+WHERE run = ?
 
 -- name: hidden
 -- what has begun to go

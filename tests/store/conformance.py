@@ -595,6 +595,15 @@ class Conformance:
         assert await swept(store, before_ms=2000) == []
         assert numbered(await store.read(KEY, -1, 100)) == [(0, b"of the second")]
 
+    async def test_an_expired_response_frees_its_key_with_its_first_slice(self, store: Log) -> None:
+        for number in range(2):
+            await store.create(head(), b"", Claim("k", b"%d" % number))
+            await store.append(KEY, 1, chunk(0, b"x" * 3_000_000), end=replace(end(), at_ms=1000))
+            await store.expire(2000, 0)
+            with pytest.raises(NotFound):
+                await store.claimed("ann", "k", head().created_at)
+        assert await swept(store, before_ms=2000) == []
+
     async def test_what_is_read_is_spared_until_it_has_been_read(self, store: Log) -> None:
         for name in ("r1", "r2"):
             await self._ended(store, name, 1000, b"x" * 500_000)
