@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from weakref import WeakValueDictionary
 
-from respool.proxy import delivery
+from respool.proxy import calls, delivery
 from respool.proxy.asking import Asking
 from respool.proxy.protocol import body as bodies
 from respool.proxy.protocol import errors, ids, rules
@@ -25,7 +25,7 @@ from respool.proxy.run import Backlog, Call, Run
 from respool.proxy.runs import Runs
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
-from respool.store.base import Claim, Claimed, Exists, Head, Key, NotFound, StorageFailed, Store
+from respool.store.base import Claim, Claimed, Exists, Head, Key, NotFound, StorageFailed, Store, StoreError
 from respool.store.log import FURTHEST
 from respool.store.status import Status
 
@@ -92,7 +92,7 @@ class Admission:
                     raise
                 refusal = error
         response_id = self._response_id(body, asking)
-        envelope = self._envelope(body, plan, response_id, now_ms // 1_000)
+        envelope = calls.envelope_of(self._settings, body, plan, response_id, now_ms // 1_000)
         head = Head(
             key=Key(asking.owner, response_id),
             status=Status.IN_PROGRESS,
@@ -104,7 +104,8 @@ class Admission:
             previous_id=previous_id,
             created_at_ms=now_ms,
         )
-        call = self._call(raw, body, asking, plan, response_id, previous)
+        agents_id = previous.agent_id if previous is not None else None
+        call = calls.call_of(self._settings, raw, body, plan, response_id, agents_id, asking.headers, asking.query)
         return Admitted(plan, head, envelope, raw, call, asking, claim, refusal)
 
     async def _previous(self, owner: str, previous_id: str) -> Head | None:
@@ -129,44 +130,6 @@ class Admission:
             return ids.check_given(given)
         partition = ids.partition_of(body.get("previous_response_id")) or ids.partition_of(bodies.conversation_id(body))
         return ids.mint(self._settings.id_prefix, self._entropy(ids.ENTROPY_BYTES), partition)
-
-    def _envelope(self, body: JsonObject, plan: Plan, response_id: str, created_at: int) -> Envelope:
-        fields: JsonObject = {
-            "id": response_id,
-            "object": "response",
-            "created_at": created_at,
-            "background": plan.background,
-            "store": plan.store,
-            **bodies.envelope_fields(body),
-        }
-        if not fields.get("model") and self._settings.default_model is not None:
-            fields["model"] = self._settings.default_model
-        injected = self._metadata_id(body, response_id) is not None
-        return Envelope(fields, "response_id" if injected else None)
-
-    def _metadata_id(self, body: JsonObject, response_id: str) -> str | None:
-        """The id to offer in the metadata, unless the client wrote one there."""
-        if self._settings.offer_id not in ("metadata", "both") or "response_id" in (body.get("metadata") or {}):
-            return None
-        return response_id
-
-    def _call(
-        self, raw: bytes, body: JsonObject, asking: Asking, plan: Plan, response_id: str, previous: Head | None
-    ) -> Call:
-        forced = self._settings.force_stream == "always" or plan.stream or plan.background
-        edited = bodies.for_agent(
-            raw,
-            body,
-            stream=forced,
-            previous_id=previous.agent_id if previous is not None else None,
-            model=self._settings.default_model,
-            metadata_id=self._metadata_id(body, response_id),
-        )
-        headers = asking.headers
-        if self._settings.offer_id in ("header", "both"):
-            name = b"x-agent-response-id"
-            headers = (*((k, v) for k, v in headers if k.lower() != name), (name, response_id.encode()))
-        return Call(edited, headers, asking.query)
 
     async def answer(self, admitted: Admitted, reply: Reply, request_id: str) -> None:
         """Create the record, start the run, and give the client what its plan asks for.
@@ -243,15 +206,20 @@ class Admission:
         if not plan.store:
             # Two private runs may well have the same id: nobody can ask for it.
             head = replace(head, key=Key(f"private {next(self._private_owners)}", head.key.id))
+        slot, kept = self._runs.slots.ask(), None
+        if not slot.has_come:
+            head = replace(head, status=Status.QUEUED)
+            kept = calls.kept(self._settings, admitted.call) if plan.background else None
         try:
-            await store.create(head, admitted.request if plan.store else b"", admitted.claim)
-        except Exists:
-            raise errors.id_conflict() from None
-        except StorageFailed as error:
-            raise errors.storage_error() from error
-        backlog = Backlog(None if plan.store or plan.answer != "sse" else _UNSENT_BYTES)
-        patience = RETRY_SECONDS if admitted.claim else 0
-        run = Run(head.key, plan, admitted.envelope, admitted.call, store, backlog=backlog, patience_seconds=patience)
+            await store.create(head, admitted.request if plan.store else b"", admitted.claim, kept)
+        except StoreError as error:
+            slot.give_back()
+            raise _refusal(error) from None
+        run = Run(head.key, plan, admitted.envelope, admitted.call, store, slot)
+        run.queued, run.kept = head.status is Status.QUEUED, kept is not None
+        run.patience_seconds = RETRY_SECONDS if admitted.claim else 0
+        if not plan.store and plan.answer == "sse":
+            run.backlog = Backlog(_UNSENT_BYTES)
         self._runs.start(run)
         return run
 
@@ -305,6 +273,17 @@ class Admission:
             await run.store.delete(run.key)
         except NotFound:
             return
+
+
+def _refusal(error: StoreError) -> Exception:
+    """Why a record could not be created: an answer, but for what the caller looks into."""
+    match error:
+        case Exists():
+            return errors.id_conflict()
+        case StorageFailed():
+            return errors.storage_error()
+        case _:
+            return error
 
 
 def _plan(body: JsonObject) -> Plan:

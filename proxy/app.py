@@ -20,7 +20,7 @@ from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading
 from respool.proxy.reply import Receive, Reply, Scope, Send, answered, error_headers
 from respool.proxy.routes import HEALTH, OWN, UNGUARDED, Match, Prefixes, Routes
-from respool.proxy.runs import Runs, end_orphans
+from respool.proxy.runs import Runs, take_over
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
 from respool.proxy.strict import unclear
@@ -54,8 +54,8 @@ class App:
         self._sweeping: asyncio.Task[NoReturn] | None = None
 
     async def start(self) -> int:
-        """End the orphans of a process that died; how many there were."""
-        orphans = await end_orphans(self._store, self._snapshots, self._settings)
+        """Take over what a dead process left behind; how many responses were given their end."""
+        orphans = await take_over(self._store, self.runs, self._snapshots, self._settings)
         self._started.set()
         self._sweeping = asyncio.create_task(Sweeper(self._store, self._settings)(), name="sweeper")
         return orphans

@@ -76,6 +76,10 @@ class Reading:
             value = await self._snapshots.take(self._store, key, initial)
         except NotFound:
             raise errors.not_found(key.id) from None
+        run = self._runs.get(key)
+        if run is not None and run.queued:
+            # The agent may have been called, and not have said a word.
+            value["status"] = str(head.status)
         return head, dumps(value)
 
     async def _result(self, key: Key) -> bytes:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import httpx
 
-from respool.proxy import clock
+from respool.proxy import calls, clock
 from respool.proxy import upstream as agent
 from respool.proxy.ear import Heard
 from respool.proxy.protocol import errors, events
@@ -39,7 +39,7 @@ _CHUNK_BYTES = 256 * 1024
 # Of an answer that is no stream and no success, more than this is not kept.
 _REFUSAL_BYTES = 16 * 2**20
 
-_SHUTDOWN = Failure("server_shutdown", "The server was shut down before the response was complete.")
+SHUTDOWN = Failure("server_shutdown", "The server was shut down before the response was complete.")
 _STORAGE = Failure(
     "storage_error",
     "An internal error occurred while storing the response. Subsequent retrieval is not guaranteed. "
@@ -81,7 +81,7 @@ class Relay:
         self._upstream = upstream
         self._snapshots = snapshots
         self._settings = settings
-        self._sequencer = Sequencer(run.envelope)
+        self._sequencer = Sequencer.resumed(run.envelope, run.last_seq + 1, waiting=run.queued)
         self._note: Note | None = None
         self._noted_id: str | None = None
         self._response: httpx.Response | None = None
@@ -133,6 +133,8 @@ class Relay:
 
     async def _read_agent(self) -> None:
         """Relay until the agent's terminal event is held. Raises Stopped for every other way to end."""
+        if self._run.queued:
+            await self._wait()
         response = self._response = await self._open()
         reach(Point.CALLED)
         self._run.session = response.headers.get("x-agent-session-id")
@@ -151,8 +153,27 @@ class Relay:
             failure = Failure("server_error", f"The agent answered with {kind} instead of a stream.")
             raise _failed(failure)
 
+    async def _wait(self) -> None:
+        """Wait for the slot. That the run is in progress is committed before anything is sent: it is sent once."""
+        run = self._run
+        if run.plan.answer != "json" and not run.slot.has_come:
+            await self._begin()
+        await self._listen(run.slot.comes)
+        try:
+            if run.call is None:
+                run.call = await calls.recalled(self._settings, run.store, run.key, run.plan)
+            await run.store.start(run.key, run.epoch)
+        except Cancelled as error:
+            raise Stopped(Status.CANCELLED) from error
+        except StorageFailed as error:
+            log.exception("storage_failed", extra={"response_id": run.key.id})
+            raise Stopped(Status.FAILED, _STORAGE, unsent=errors.storage_error(), provisional=True) from error
+        self._sequencer.waiting = False
+        log.info("run_started", extra={"response_id": run.key.id})
+
     async def _open(self) -> httpx.Response:
         call = self._run.call
+        assert call is not None  # it was recalled when the run had its slot
         # A task of its own, so that a word that is heard meanwhile does not take the call back.
         opening = asyncio.create_task(self._upstream.create(call.body, call.headers, call.query))
         try:
@@ -254,7 +275,8 @@ class Relay:
                     case Word.BEGIN:
                         await self._begin()
                     case Word.SHUTDOWN:
-                        raise Stopped(Status.FAILED, _SHUTDOWN) from None
+                        unsent = errors.shutting_down() if self._sequencer.waiting else None
+                        raise Stopped(Status.FAILED, SHUTDOWN, unsent=unsent) from None
                     case _:
                         raise Stopped(Status.CANCELLED) from None
 
@@ -264,6 +286,7 @@ class Relay:
             self._mark = self._sequencer.mark()
             self._unwritten = self._sequencer.begin()
             await self._append()
+        self._run.began.set()
         self._run.accepted.set()
 
     # What is written

@@ -9,6 +9,7 @@ from respool.proxy.ear import Ear
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.rules import Plan
+from respool.proxy.slots import Slot
 from respool.store.base import Key, Store
 
 
@@ -23,11 +24,12 @@ class Word(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What goes to the agent: body, raw headers, query."""
+    """What goes to the agent: body, raw headers, query. `previous_id` is its own id of the previous response."""
 
     body: bytes
     headers: Sequence[tuple[bytes, bytes]]
     query: bytes
+    previous_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +76,21 @@ class Run:
     when the end is. All three are set when the run is refused: then `refusal` is the whole answer and nothing is kept.
     `final` is the final object (JSON), `session` what the agent said in `x-agent-session-id`. `patience_seconds` is how
     long a run that does not survive its clients goes on when the last of them has left.
+
+    Its `slot` says when the agent may be called. `queued` if its record was created before the slot had come; if it is
+    `kept` too, it stays queued over the end of this process, and `call` is None when it comes from another one.
     """
 
     key: Key
     plan: Plan
     envelope: Envelope
-    call: Call
+    call: Call | None
     store: Store
+    slot: Slot
     epoch: int = 1
+    last_seq: int = -1
+    queued: bool = False
+    kept: bool = False
     backlog: Backlog = field(default_factory=Backlog)
     ear: Ear[Word] = field(default_factory=Ear)
     refusal: WireError | Answer | None = None
@@ -94,6 +103,11 @@ class Run:
 
     clients: int = 0
     leaving: asyncio.TimerHandle | None = None
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is for another process to call the agent, if this one ends now."""
+        return self.kept and not self.slot.has_come
 
     def join(self) -> None:
         """A client waits for the answer to its POST."""

@@ -3,14 +3,18 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 
-from respool.proxy import clock
+from respool.proxy import calls, clock
+from respool.proxy.protocol import rules
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import loads
 from respool.proxy.protocol.repair import Failure, Sequencer
-from respool.proxy.relay import Relay, own_end
+from respool.proxy.protocol.rules import Plan
+from respool.proxy.relay import SHUTDOWN, Relay, own_end
 from respool.proxy.run import Run, Word
 from respool.proxy.settings import Settings
+from respool.proxy.slots import Slots
 from respool.proxy.snapshots import Snapshots
 from respool.proxy.upstream import Upstream
 from respool.store.base import Chunk, End, Head, Key, StorageFailed, Store
@@ -36,6 +40,7 @@ class Runs:
         self._settings = settings
         self._runs: dict[Key, Run] = {}
         self._tasks: dict[asyncio.Task[None], Run] = {}
+        self.slots = Slots(settings.max_in_flight)
         self.draining = False
 
     def start(self, run: Run) -> None:
@@ -45,7 +50,7 @@ class Runs:
         self._runs[run.key] = run
         self._tasks[task] = run
         task.add_done_callback(self._finished)
-        log.info("run_started", extra={"response_id": run.key.id})
+        log.info("run_queued" if run.queued else "run_started", extra={"response_id": run.key.id})
 
     def get(self, key: Key) -> Run | None:
         """The live run of a response, if this process has it."""
@@ -53,23 +58,35 @@ class Runs:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         run = self._tasks.pop(task)
+        run.slot.give_back()
         if self._runs.get(run.key) is run:
             del self._runs[run.key]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("run_broken", extra={"response_id": run.key.id}, exc_info=error)
 
     async def drain(self, grace_seconds: float) -> None:
-        """Start nothing more, let the runs go on for the grace, then end those that are left as failed."""
-        self.draining = True
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=grace_seconds)
-        for run in (left := list(self._tasks.values())):
+        """Start nothing more, let the runs go on for the grace, then end those that are left as failed.
+
+        What waits for its slot does not get it any more: it stays queued for the next process, or ends at once.
+        """
+        self.draining = self.slots.closed = True
+        for run in self._tasks.values():
+            if not run.slot.has_come and not run.stays:
+                run.ear.tell(Word.SHUTDOWN)
+        if left := self._ending():
+            await asyncio.wait(left, timeout=grace_seconds)
+        left = self._ending()
+        for run in left.values():
             run.ear.tell(Word.SHUTDOWN)
-        for run in left:
+        for run in left.values():
             await run.ended.wait()
-        if self._tasks:
+        if left := self._ending():
             # What takes longer waits for a storage that fails: its end has been told, and the next start writes it.
-            await asyncio.wait(set(self._tasks), timeout=_LAST_TRY_SECONDS)
+            await asyncio.wait(left, timeout=_LAST_TRY_SECONDS)
+
+    def _ending(self) -> dict[asyncio.Task[None], Run]:
+        """The runs that do not stay for the next process."""
+        return {task: run for task, run in self._tasks.items() if not run.stays}
 
     async def cancel_all(self) -> None:
         """The hard end: nothing is waited for but the tasks themselves."""
@@ -79,9 +96,42 @@ class Runs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def end_orphans(store: Store, snapshots: Snapshots, settings: Settings) -> int:
-    """Give every response that a dead process left behind its one end; the agent is not called again."""
-    orphans = await store.adopt()
+async def take_over(store: Store, runs: Runs, snapshots: Snapshots, settings: Settings) -> int:
+    """Take over what a dead process left behind: how many responses were given their one end.
+
+    An agent is not called again. What still waited for its slot, and whose POST carried nothing that is never stored,
+    goes on waiting, in the same order.
+    """
+    orphans: list[Head] = []
+    for head in await store.adopt():
+        if await _goes_on_waiting(store, head):
+            runs.start(_waiting_run(store, runs, settings, head))
+        else:
+            orphans.append(head)
+    await _end_orphans(store, snapshots, settings, orphans)
+    return len(orphans)
+
+
+async def _goes_on_waiting(store: Store, head: Head) -> bool:
+    if head.status is not Status.QUEUED or not head.background or head.cancel_requested:
+        return False
+    try:
+        return await store.call(head.key) is not None
+    except StorageFailed:
+        log.exception("orphan_not_readable", extra={"response_id": head.key.id})
+        return False
+
+
+def _waiting_run(store: Store, runs: Runs, settings: Settings, head: Head) -> Run:
+    plan = rules.MATRIX[True, True, head.stream]
+    assert isinstance(plan, Plan)  # else it had not been created
+    envelope = calls.envelope_again(settings, loads(head.envelope))
+    run = Run(head.key, plan, envelope, None, store, runs.slots.ask(), head.epoch, head.last_seq)
+    run.queued = run.kept = True
+    return run
+
+
+async def _end_orphans(store: Store, snapshots: Snapshots, settings: Settings, orphans: Iterable[Head]) -> None:
     left = iter(orphans)
 
     async def end_some() -> None:
@@ -95,13 +145,14 @@ async def end_orphans(store: Store, snapshots: Snapshots, settings: Settings) ->
 
     # Several at a time: what one waits for the storage another folds, and their ends share transactions.
     await asyncio.gather(*(end_some() for _ in range(_ORPHANS_AT_ONCE)))
-    return len(orphans)
 
 
 async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, head: Head) -> None:
     # Nobody is served yet, so a cancel that counts was committed before the process died.
-    status, failure = (Status.CANCELLED, None) if head.cancel_requested else (Status.FAILED, _OWNER_LOST)
-    sequencer = Sequencer.resumed(Envelope(loads(head.envelope)), head.last_seq + 1)
+    waited = head.status is Status.QUEUED
+    lost = SHUTDOWN if waited and head.background else _OWNER_LOST
+    status, failure = (Status.CANCELLED, None) if head.cancel_requested else (Status.FAILED, lost)
+    sequencer = Sequencer.resumed(Envelope(loads(head.envelope)), head.last_seq + 1, waiting=waited)
     initial = sequencer.envelope.snapshot(Status.IN_PROGRESS)
     try:
         snapshot = await snapshots.take(store, head.key, initial, "incomplete")

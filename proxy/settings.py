@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     auth_probe: str | None = Field(
         None, description="URL that is asked with the caller's headers whether they may use respool's own routes."
     )
+    max_in_flight: int = Field(
+        0, ge=0, description="How many runs may call the agent at a time; the others are queued, 0 is no limit."
+    )
     accept_grace_ms: int = Field(
         1_000, ge=0, description="Longest wait of a background request for the agent's first event."
     )

@@ -67,16 +67,19 @@ class Sequencer:
 
     `seq` is the number of the next event. `agent_id` is the id that the agent gave the response. `error` is what an
     `error` event of the agent said. `finished` turns true with the agent's terminal event, which is held back for
-    `close`; whatever follows it is dropped. `began` is true once `response.created` has left.
+    `close`; whatever follows it is dropped. `began` is true once `response.created` has left. `waiting` is true from
+    the start of a run that has to wait, for whoever owns the run to change; that it was so is told.
     """
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, *, waiting: bool = False) -> None:
         self.envelope = envelope
         self.seq = 0
         self.agent_id: str | None = None
         self.error: Failure | None = None
         self.began = False
         self.bad = False
+        self.waiting = waiting
+        self._waited = waiting
         self._queued = False
         self._flowing = False
         self._bare = True
@@ -89,14 +92,15 @@ class Sequencer:
         self._shortened: Shortened | None = None
 
     @classmethod
-    def resumed(cls, envelope: Envelope, seq: int) -> "Sequencer":
-        """The stream of a run whose first `seq` events are in the log and whose agent is gone.
+    def resumed(cls, envelope: Envelope, seq: int, *, waiting: bool = False) -> "Sequencer":
+        """The stream of a run whose first `seq` events are in the log and whose agent is gone, or was never called.
 
         Once there are any, its end is the next: a dead process may have shown an end with that number while its storage
         failed, so nothing may come in between.
         """
-        sequencer = cls(envelope)
-        sequencer.seq, sequencer.began, sequencer._flowing = seq, seq > 0, seq > 0
+        sequencer = cls(envelope, waiting=waiting)
+        sequencer.seq, sequencer.began, sequencer._flowing = seq, seq > 0, seq > 0 and not waiting
+        sequencer._queued = waiting and seq > 0
         return sequencer
 
     @property
@@ -128,13 +132,10 @@ class Sequencer:
         self.seq, self.began, self._queued, self._flowing = mark
         self._structure.forget()
 
-    def begin(self, *, queued: bool = False) -> list[bytes]:
+    def begin(self) -> list[bytes]:
         """Our own `response.created`, for a client that must not wait for the agent; and `response.queued`."""
         frames: list[bytes] = []
-        self._create(frames, Status.QUEUED if queued else Status.IN_PROGRESS)
-        if queued and not self._queued:
-            self._queued = True
-            self._tell(events.QUEUED, Status.QUEUED, frames)
+        self._create(frames)
         return frames
 
     def _take_one(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
@@ -219,6 +220,8 @@ class Sequencer:
         response = response if isinstance(response, dict) else {}
         if self.agent_id is None and isinstance(response.get("id"), str):
             self.agent_id = response["id"]
+        if self._waited:
+            self._create(frames)
         if name in events.TERMINAL:
             self._flow(frames)
             self._tell_made(self._structure.close(completed=name == events.COMPLETED), frames)
@@ -253,9 +256,15 @@ class Sequencer:
             self._emit(events.ERROR, events.error_event(self.error.code, self.error.message, param, self.seq), frames)
 
     def _create(self, frames: list[bytes], status: Status = Status.IN_PROGRESS) -> None:
-        if not self.began:
-            self.began = True
+        if self.began:
+            return
+        self.began = True
+        if not self._waited:
             self._tell(events.CREATED, status, frames)
+            return
+        self._queued = True
+        for name in (events.CREATED, events.QUEUED):
+            self._tell(name, Status.QUEUED, frames)
 
     def _flow(self, frames: list[bytes]) -> None:
         """See to it that everything that precedes the output has been told."""
@@ -328,8 +337,14 @@ class Sequencer:
         return (Status.COMPLETED, None) if self._whole else (Status.FAILED, self.error or NO_END)
 
     def preface(self) -> list[bytes]:
-        """Whatever must have been told before an end of ours: created and in_progress, the end of an item of ours."""
+        """Whatever must have been told before an end of ours: created and in_progress, the end of an item of ours.
+
+        A run that is still waiting was never in progress, and nothing says so.
+        """
         frames: list[bytes] = []
+        if self.waiting:
+            self._create(frames)
+            return frames
         self._flow(frames)
         self._tell_made(self._structure.close(completed=self._whole), frames)
         return frames

@@ -110,8 +110,10 @@ def test_every_recorded_stream_leaves_well_formed(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_recorded_stream_leaves_well_formed_after_a_begin_of_ours(name: str) -> None:
-    sequencer = Sequencer(ENVELOPE)
-    told = tell(recorded.messages(name), sequencer=sequencer, before=sequencer.begin(queued=True))
+    sequencer = Sequencer(ENVELOPE, waiting=True)
+    before = sequencer.begin()
+    sequencer.waiting = False
+    told = tell(recorded.messages(name), sequencer=sequencer, before=before)
     check(told)
     assert told.names[:3] == ["created", "queued", "in_progress"]
     assert told.names.count("in_progress") == 1
@@ -432,14 +434,34 @@ def test_a_begin_of_ours_is_our_own_snapshot() -> None:
     assert sequencer.begin() == []
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_recorded_stream_of_a_run_that_waited_says_so_when_the_agent_speaks(name: str) -> None:
+    sequencer = Sequencer(ENVELOPE, waiting=True)
+    sequencer.waiting = False
+    told = tell(recorded.messages(name), sequencer=sequencer)
+    check(told)
+    assert told.names[:3] == ["created", "queued", "in_progress"]
+    assert [told.names.count(name) for name in ("created", "queued", "in_progress")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("told_before", [True, False])
+def test_a_run_that_ends_while_it_waits_was_never_in_progress(told_before: bool) -> None:
+    sequencer = Sequencer(ENVELOPE, waiting=True)
+    frames = sequencer.begin() if told_before else []
+    frames += sequencer.preface()
+    frames.append(sequencer.end(ENVELOPE.snapshot(Status.QUEUED), Status.CANCELLED, None, 1).frame)
+    names = [event["type"] for event in parsed(frames)]
+    assert names == ["response.created", "response.queued", "response.failed"]
+
+
 def test_a_queued_begin_is_queued_from_its_first_event() -> None:
-    sequencer = Sequencer(ENVELOPE)
-    frames = sequencer.begin(queued=True)
+    sequencer = Sequencer(ENVELOPE, waiting=True)
+    frames = sequencer.begin()
     assert [(event["type"], event["response"]["status"]) for event in parsed(frames)] == [
         ("response.created", "queued"),
         ("response.queued", "queued"),
     ]
-    assert sequencer.begin(queued=True) == []
+    assert sequencer.begin() == []
     told = tell(FULL, sequencer=sequencer, before=frames)
     check(told)
     assert told.names[:4] == ["created", "queued", "in_progress", "output_item.added"]
