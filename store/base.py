@@ -18,7 +18,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -340,8 +340,7 @@ class Store(Protocol):
     async def restore(self, head: Head, request: bytes, chunks: Sequence[Chunk], end: End | None) -> None:
         """Write a response as another store had it, with all its events, in one transaction; it becomes the newest.
 
-        Without an `end` it is an orphan to the next process that adopts. Nothing else may write it meanwhile. Raises
-        Exists, Gap.
+        Without an `end` it is an orphan to the next process that adopts. Raises Exists, Gap.
         """
 
     def reading(self, key: Key) -> AbstractContextManager[None]:
@@ -418,6 +417,33 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Restore:
+    """See Store.restore."""
+
+    head: Head
+    request: bytes
+    chunks: Sequence[Chunk]
+    end: End | None
+
+    @property
+    def key(self) -> Key:
+        """The key of the response."""
+        return self.head.key
+
+    def writes(self) -> "Iterator[Create | Append | RequestCancel]":
+        """What it is made of. If the first is refused, so is the whole; nothing refuses the others."""
+        head = self.head
+        begun = Status.QUEUED if head.status is Status.QUEUED and not self.chunks else Status.IN_PROGRESS
+        yield Create(replace(head, status=begun, last_seq=-1, cancel_requested=False, ended_at_ms=None), self.request)
+        for chunk in self.chunks:
+            yield Append(head.key, head.epoch, chunk)
+        if head.cancel_requested:
+            yield RequestCancel(head.key)
+        if self.end is not None:
+            yield Append(head.key, head.epoch, None, end=self.end)
+
+
+@dataclass(frozen=True, slots=True)
 class Adopt:
     """See Store.adopt."""
 
@@ -440,7 +466,7 @@ class Expire:
     more: bool = False
 
 
-Write = Create | Start | Withdraw | Append | RequestCancel | Delete | Adopt | Expire
+Write = Create | Start | Withdraw | Append | RequestCancel | Delete | Adopt | Expire | Restore
 
 
 class Reader(Protocol):

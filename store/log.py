@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import accumulate
 
@@ -18,7 +18,6 @@ from respool.store.base import (
     Delete,
     End,
     Ended,
-    Exists,
     Expire,
     Filter,
     Gap,
@@ -28,6 +27,7 @@ from respool.store.base import (
     NotFound,
     Page,
     RequestCancel,
+    Restore,
     Start,
     StorageFailed,
     StoreError,
@@ -37,7 +37,6 @@ from respool.store.base import (
 )
 from respool.store.crashpoint import Point, reach
 from respool.store.readings import Readings
-from respool.store.status import Status
 from respool.store.tail import Tail, Tails
 
 TAIL_BYTES = 256 * 1024
@@ -209,14 +208,7 @@ class Log:
         for chunk, first in zip(chunks, accumulate((len(chunk.sizes) for chunk in chunks), initial=0), strict=False):
             if chunk.first != first or not chunk.sizes:
                 raise Gap(f"{len(chunk.sizes)} events from {chunk.first} on where {first} is expected")
-        with suppress(NotFound):
-            await self._storage_of(head.key).head(head.key)
-            raise Exists
-        # One after the other into the queue without a pause: so they are one transaction.
-        outcomes = [self._enqueue(write) for write in _restored(head, request, chunks, end)]
-        errors = [error for outcome in outcomes if (error := await outcome) is not None]
-        if errors:
-            raise errors[0]
+        await self._write(Restore(head, request, chunks, end))
 
     def reading(self, key: Key) -> AbstractContextManager[None]:
         return self._readings.of(key)
@@ -251,17 +243,14 @@ class Log:
         return storage
 
     async def _write(self, write: Write) -> None:
-        # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
-        if (error := await self._enqueue(write)) is not None:
-            raise error
-
-    def _enqueue(self, write: Write) -> asyncio.Future[Exception | None]:
         self._storage()
         outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._queue.append((write, outcome))
         if self._writer is None:
             self._writer = asyncio.create_task(self._drain(), name="store-writer")
-        return outcome
+        # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
+        if (error := await outcome) is not None:
+            raise error
 
     async def _drain(self) -> None:
         while self._queue:
@@ -321,7 +310,7 @@ class Log:
                     self._tails.drop(key)
             case RequestCancel():
                 reach(Point.CANCEL)
-            case Start():
+            case Start() | Restore():
                 pass
 
     def _show_append(self, write: Append) -> None:
@@ -335,17 +324,6 @@ class Log:
             reach(Point.ENDED)
             tail.end()
             self._tails.retire(key)
-
-
-def _restored(head: Head, request: bytes, chunks: Sequence[Chunk], end: End | None) -> Iterator[Write]:
-    begun = Status.QUEUED if head.status is Status.QUEUED and not chunks else Status.IN_PROGRESS
-    yield Create(replace(head, status=begun, last_seq=-1, cancel_requested=False, ended_at_ms=None), request)
-    for chunk in chunks:
-        yield Append(head.key, head.epoch, chunk)
-    if head.cancel_requested:
-        yield RequestCancel(head.key)
-    if end is not None:
-        yield Append(head.key, head.epoch, None, end=end)
 
 
 def _key(write: Write) -> Key | None:

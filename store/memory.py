@@ -21,6 +21,7 @@ from respool.store.base import (
     NotFound,
     Page,
     RequestCancel,
+    Restore,
     Start,
     StoreError,
     Withdraw,
@@ -136,6 +137,8 @@ class MemoryBackend:
         if isinstance(change, Expire):
             self._expire(change)
             return None
+        if isinstance(change, Restore):
+            return next(filter(None, map(self._commit, change.writes())), None)
         response = self._responses.get(change.key)
         claimed = None
         if isinstance(change, Create) and change.claim:

@@ -21,6 +21,7 @@ from respool.store.base import (
     NotFound,
     Page,
     RequestCancel,
+    Restore,
     Start,
     StoreError,
     Withdraw,
@@ -155,6 +156,8 @@ class SqliteBackend:
         if isinstance(write, Expire):
             expire(db, write)
             return None
+        if isinstance(write, Restore):
+            return next(filter(None, (self._write(db, each) for each in write.writes())), None)
         standing = self._standing(db, write.key)
         error = _claimed(db, write) or refusal(standing, write)
         if error is None:
