@@ -31,8 +31,19 @@ LOOKING = {
     "show": Verb("respool.cli.inspect.show:show", "ID", "one response: its life, what was asked, what came of it"),
     "events": Verb("respool.cli.inspect.events:events", "ID", "its events as they are in the log"),
     "tail": Verb("respool.cli.inspect.tail:tail", "[ID]", "follow it while it is written"),
+    "replay": Verb("respool.cli.inspect.replay:replay", "ID", "play it back at its own pace, or serve it as an agent"),
+    "plot": Verb("respool.cli.inspect.plot:plot", "ID", "draw when its events came, and when none did"),
+    "stats": Verb("respool.cli.inspect.stats:stats", "", "count the whole log: responses, sizes, times"),
+    "check": Verb("respool.cli.inspect.check:check", "", "whether the log is whole"),
 }
-CHANGING: dict[str, Verb] = {}
+CHANGING = {
+    "cancel": Verb("respool.cli.inspect.remove:cancel", "ID", "cancel a background response that runs"),
+    "rm": Verb("respool.cli.inspect.remove:rm", "ID...", "delete responses that have ended"),
+    "prune": Verb("respool.cli.inspect.prune:prune", "", "delete by age, status, user or size"),
+    "vacuum": Verb("respool.cli.inspect.prune:vacuum", "", "give room that deletes have left back to the disk"),
+    "export": Verb("respool.cli.inspect.transfer:export", "[ID...]", "write responses to a file, for import elsewhere"),
+    "import": Verb("respool.cli.inspect.transfer:import_", "FILE", "take in what export wrote"),
+}
 VERBS = SERVING | LOOKING | CHANGING
 
 
@@ -93,5 +104,5 @@ def screen() -> str:
 
 def _verbs(title: str, verbs: dict[str, Verb]) -> Sequence[str]:
     return (
-        [title, *(f"  {f'{name} {verb.arguments}':<14}{verb.summary}" for name, verb in verbs.items())] if verbs else []
+        [title, *(f"  {f'{name} {verb.arguments}':<16}{verb.summary}" for name, verb in verbs.items())] if verbs else []
     )

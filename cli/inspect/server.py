@@ -1,7 +1,9 @@
 """A running server as a source, through its own HTTP routes: what they do not show is said to be missing."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -28,6 +30,16 @@ def owner_headers(owner: str | None) -> dict[str, str]:
     return {header: name} if equals and header.startswith("x-") else {DEFAULT_OWNER_HEADER: owner}
 
 
+def _credentials() -> dict[str, str]:
+    """A server that asks for keys gets RESPOOL_API_KEY, or the first key of the file that it has them from itself."""
+    key = os.environ.get("RESPOOL_API_KEY", "")
+    file = os.environ.get("RESPOOL_API_KEY_FILE")
+    if not key and file:
+        with suppress(OSError), open(file, encoding="utf-8") as lines:
+            key = next((line.strip() for line in lines if line.strip()), "")
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
 class ServerSource:
     """See Source. `url` may end in a prefix such as /v1; everything is asked for as `owner`."""
 
@@ -38,7 +50,7 @@ class ServerSource:
         self._url = url
         self._own = f"{parts.scheme}://{parts.netloc}/_respool"
         self._client = httpx.AsyncClient(
-            headers=owner_headers(owner), timeout=httpx.Timeout(60, read=None), trust_env=False
+            headers=owner_headers(owner) | _credentials(), timeout=httpx.Timeout(60, read=None), trust_env=False
         )
 
     async def list(self, which: Filter) -> Sequence[Head]:
@@ -104,12 +116,13 @@ class ServerSource:
 
     async def cancel(self, key: Key) -> JsonObject:
         """Cancel a response; what it then is. Raises NotFound, Trouble."""
-        value: JsonObject = loads((await self._ask("POST", self._at(key, "/cancel"))).content)
+        answer = await self._ask("POST", self._at(key, "/cancel"), headers=owner_headers(key.owner))
+        value: JsonObject = loads(answer.content)
         return value
 
     async def delete(self, key: Key) -> None:
         """Delete a response. Raises NotFound, Trouble."""
-        await self._ask("DELETE", self._at(key))
+        await self._ask("DELETE", self._at(key), headers=owner_headers(key.owner))
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -135,6 +148,8 @@ class ServerSource:
             raise Trouble(NO_SERVER, words)
         if answer.status_code == 404:
             raise NotFound
+        if answer.status_code == 401:
+            raise Trouble(NO_SERVER, f"{self._url} asks for a key: set RESPOOL_API_KEY, or RESPOOL_API_KEY_FILE")
         if "conversation is required" in message:
             raise Trouble(
                 NO_SERVER,

@@ -10,8 +10,10 @@ import typer
 
 from respool.cli.inspect.source import Source, StoreSource
 from respool.cli.inspect.trouble import NO_STORE, WRONG_OPTIONS, Trouble
-from respool.store.base import Archive, Incompatible, StorageFailed
+from respool.store.base import Archive, Filter, Incompatible, StorageFailed, StoreError
 from respool.store.open import DEFAULT_STORE, open_reader
+
+_COMPLETED = 50
 
 StoreOption = Annotated[
     str | None,
@@ -42,10 +44,31 @@ JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON, th
 PagerOption = Annotated[
     bool, typer.Option("--pager/--no-pager", help="Whether long output goes through $PAGER, on a terminal.")
 ]
+
+
+def complete_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The newest ids that begin so, for a shell that completes; nothing where there is no log to look into."""
+    import asyncio
+
+    async def found() -> list[tuple[str, str]]:
+        place = where(context.params.get("store"), context.params.get("url"))
+        async with opened(place) as source:
+            heads = await source.list(Filter(prefix=incomplete, limit=_COMPLETED))
+        return [(head.key.id, str(head.status)) for head in heads]
+
+    try:
+        return asyncio.run(found())
+    except (Trouble, StoreError):
+        return []
+
+
 IdArgument = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help="A response: its id, the beginning of it, or latest (also -).", show_default=False
+        metavar="ID",
+        help="A response: its id, the beginning of it, or latest (also -).",
+        show_default=False,
+        autocompletion=complete_ids,
     ),
 ]
 

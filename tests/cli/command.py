@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def environment(store: Path | None = None, **variables: str) -> dict[str, str]:
 def respool(*arguments: str, store: Path | None = None, **variables: str) -> Said:
     """Run it to its end in this process, which has loaded it already."""
     cleared: dict[str, str | None] = {name: None for name in os.environ if name.startswith(STEERING)}
-    told = CliRunner().invoke(app, arguments, env={**cleared, **environment(store, **variables)}, prog_name="respool")
+    whole = {**cleared, **environment(store, **variables)}
+    # In a thread, which has no event loop: the command makes its own.
+    with ThreadPoolExecutor(1) as thread:
+        told = thread.submit(CliRunner().invoke, app, arguments, env=whole, prog_name="respool").result()
     if told.exception is not None and not isinstance(told.exception, SystemExit):
         raise told.exception
     return Said(told.exit_code, told.stdout, told.stderr)

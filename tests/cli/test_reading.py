@@ -1,6 +1,5 @@
 """`ls`, `show`, `events` and `tail` on a store that nobody serves."""
 
-import asyncio
 import json
 import re
 import subprocess
@@ -99,7 +98,7 @@ async def test_a_whole_id_is_meant_even_if_a_longer_one_begins_with_it(tmp_path:
     await write(
         tmp_path / "r.db", [Told("caresp_1"), Told("caresp_12"), *(Told(f"caresp_1{n}") for n in range(30, 50))]
     )
-    said = await asyncio.to_thread(done, "show", "caresp_1", "--json", store=tmp_path / "r.db")
+    said = done("show", "caresp_1", "--json", store=tmp_path / "r.db")
     assert json.loads(said.out)["id"] == "caresp_1"
 
 
@@ -242,6 +241,6 @@ def test_a_reader_that_has_seen_enough_may_leave(stories: Path) -> None:
 async def test_a_call_and_a_text_of_a_store_beside_its_server_are_read(tmp_path: Path) -> None:
     store = await open_store(url_of(tmp_path / "r.db"))
     await write_one(store, Told("caresp_1", output=[call("look", "{}")]))
-    said = await asyncio.to_thread(done, "ls", "--json", store=tmp_path / "r.db")
+    said = done("ls", "--json", store=tmp_path / "r.db")
     await store.close()
     assert json.loads(said.out)["id"] == "caresp_1"
