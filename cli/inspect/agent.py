@@ -13,7 +13,6 @@ from respool.proxy.server import Server, bind
 from respool.proxy.settings import host_and_port
 
 _PROBES = ("/readiness", "/liveness")
-_WRITE_SECONDS = 30.0
 _FLUSH_SECONDS = 1.0
 
 
@@ -46,7 +45,7 @@ class _Agent:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        reply = Reply(scope, receive, send, _WRITE_SECONDS)
+        reply = Reply(scope, receive, send)
         path = scope["path"].rstrip("/")
         if scope["method"] == "POST" and path.endswith("/responses"):
             body = await _body(receive)
