@@ -74,7 +74,7 @@ class Admission:
         self._claiming: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def decide(self, raw: bytes, asking: Asking) -> Admitted:
-        """Everything that can be refused before anything is written or sent. Raises WireError."""
+        """Everything that can be refused before anything is written or sent. Raises WireError, StorageFailed."""
         if self._runs.draining:
             raise errors.shutting_down()
         now_ms = time.time_ns() // 1_000_000
@@ -118,8 +118,6 @@ class Admission:
             if not ids.is_well_formed(previous_id, self._settings.id_prefix):
                 raise ids.malformed_previous() from None
             raise errors.not_found(previous_id, "previous_response_id") from None
-        except StorageFailed as error:
-            raise errors.storage_error() from error
         if not head.status.ended:
             raise invalid(f"Response with id '{previous_id}' is still in progress.", "previous_response_id")
         return head
@@ -165,7 +163,7 @@ class Admission:
     async def _start(self, admitted: Admitted) -> tuple[Run | Head, int]:
         """The new run; of a repeated POST the run of the first, or its response if it has no run any more.
 
-        And the number behind which the client wants to be told of it. Raises WireError.
+        And the number behind which the client wants to be told of it. Raises WireError, StorageFailed.
         """
         try:
             if admitted.refusal is not None:
@@ -183,8 +181,6 @@ class Admission:
                 raise await self._store.claimed(head.key.owner, claim.text, head.created_at)
             except NotFound:
                 return
-            except StorageFailed as error:
-                raise errors.storage_error() from error
 
     async def _repeated(self, admitted: Admitted, claimed: Claimed) -> tuple[Run | Head, int]:
         if admitted.claim is None or admitted.claim.digest != claimed.digest:
@@ -214,7 +210,9 @@ class Admission:
             await store.create(head, admitted.request if plan.store else b"", admitted.claim, kept)
         except StoreError as error:
             slot.give_back()
-            raise _refusal(error) from None
+            if isinstance(error, Exists):
+                raise errors.id_conflict() from None
+            raise
         run = Run(head.key, plan, admitted.envelope, admitted.call, store, slot)
         run.queued, run.kept = head.status is Status.QUEUED, kept is not None
         run.patience_seconds = RETRY_SECONDS if admitted.claim else 0
@@ -229,11 +227,11 @@ class Admission:
         if run.refusal is not None:
             return await delivery.refuse(reply, run.refusal, request_id)
         headers = own_headers(request_id, run.session)
-        if run.plan.answer == "sse":
-            keep_alive = self._settings.keep_alive_seconds
-            shown = delivery.transform(with_ids=asking.wants_ids)
-            return await delivery.stream(reply, run.store, run.key, after, headers, keep_alive, shown, run=run)
         try:
+            if run.plan.answer == "sse":
+                keep_alive = self._settings.keep_alive_seconds
+                shown = delivery.transform(with_ids=asking.wants_ids)
+                return await delivery.stream(reply, run.store, run.key, after, headers, keep_alive, shown, run=run)
             body = run.final or dumps(await self._snapshot(run))
         except (NotFound, StorageFailed):
             return await reply.error(errors.storage_error(sent=True), request_id)
@@ -243,14 +241,14 @@ class Admission:
         """Answer a repeated POST whose run is over. Raises WireError before the answer begins, ClientGone."""
         key, asking, headers = head.key, admitted.asking, own_headers(request_id, head.session)
         async with reply.watching():
-            if admitted.plan.answer == "sse":
-                if asking.has_had_all(head, after):
-                    await reply.start(204, headers)
-                    return await reply.end()
-                keep_alive = self._settings.keep_alive_seconds
-                shown = delivery.transform(with_ids=asking.wants_ids)
-                return await delivery.stream(reply, self._store, key, after, headers, keep_alive, shown)
             try:
+                if admitted.plan.answer == "sse":
+                    if asking.has_had_all(head, after):
+                        await reply.start(204, headers)
+                        return await reply.end()
+                    keep_alive = self._settings.keep_alive_seconds
+                    shown = delivery.transform(with_ids=asking.wants_ids)
+                    return await delivery.stream(reply, self._store, key, after, headers, keep_alive, shown)
                 if admitted.plan.answer == "json":
                     await reply.listen(lambda: self._store.wait(key, FURTHEST))
                 body = await self._store.result(key) or dumps(await self._kept(head))
@@ -273,17 +271,6 @@ class Admission:
             await run.store.delete(run.key)
         except NotFound:
             return
-
-
-def _refusal(error: StoreError) -> Exception:
-    """Why a record could not be created: an answer, but for what the caller looks into."""
-    match error:
-        case Exists():
-            return errors.id_conflict()
-        case StorageFailed():
-            return errors.storage_error()
-        case _:
-            return error
 
 
 def _plan(body: JsonObject) -> Plan:

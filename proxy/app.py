@@ -18,7 +18,7 @@ from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading
-from respool.proxy.reply import Receive, Reply, Scope, Send, answered, error_headers
+from respool.proxy.reply import Receive, Reply, Scope, Send, answered, error_headers, wire_error
 from respool.proxy.routes import HEALTH, OWN, UNGUARDED, Match, Prefixes, Routes
 from respool.proxy.runs import Runs, take_over
 from respool.proxy.settings import Settings
@@ -26,7 +26,7 @@ from respool.proxy.snapshots import Snapshots
 from respool.proxy.strict import unclear
 from respool.proxy.sweeper import Sweeper
 from respool.proxy.upstream import Upstream
-from respool.store.base import StorageFailed, Store
+from respool.store.base import Store
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 
@@ -138,18 +138,12 @@ class App:
     def _wire(self, error: Exception) -> WireError:
         """Whatever was raised, in the shape of the API and without a detail of ours."""
         match error:
-            case WireError():
-                return error
-            case StorageFailed():
-                log.error("storage_failed", exc_info=error)
-                return errors.storage_error()
             case RequestEntityTooLarge():
                 return errors.too_large(self._settings.max_request_bytes)
             case HTTPException():
                 return _no_route()
             case _:
-                log.error("request_failed", exc_info=error)
-                return errors.server_error()
+                return wire_error(error, _request_id())
 
 
 def _no_route() -> WireError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 
-from respool.proxy.follow import follow
+from respool.proxy.follow import PAGE_BYTES, follow
 from respool.proxy.protocol import splice
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.events import error_event
@@ -65,13 +65,18 @@ async def stream(
     shown: Transform,
     run: Run | None = None,
 ) -> None:
-    """Answer with the events after `after` as `shown`, up to the end. Raises ClientGone.
+    """Answer with the events after `after` as `shown`, up to the end.
+
+    Raises ClientGone, and as long as the answer has not begun NotFound and StorageFailed.
 
     `run` is given for the client of the POST: if it is refused after the answer began, its error is the only frame.
     """
-    await reply.start(200, [*SSE_HEADERS, *headers])
+    head = [*SSE_HEADERS, *headers]
     try:
-        async with aclosing(follow(store, key, after, keep_alive_seconds)) as pages:
+        # Before the head, so that what cannot be read at all is told in the shape of the API.
+        first = await store.read(key, after, PAGE_BYTES)
+        await reply.start(200, head)
+        async with aclosing(follow(store, key, after, keep_alive_seconds, first)) as pages:
             while True:
                 page = await reply.listen(pages.__anext__)
                 parts = [shown(chunk) for chunk in page.chunks]
@@ -81,18 +86,24 @@ async def stream(
                     run.backlog.sent(sum(len(chunk.data) for chunk in page.chunks))
     except StopAsyncIteration:
         await reply.end()
-    except NotFound:
-        if run is not None:
+    except (NotFound, StorageFailed) as error:
+        if run is not None and isinstance(error, NotFound):
             # The log forgets a refused run a moment before the run knows that it is refused.
             await run.ended.wait()
-        if run is None or run.refusal is None:
-            reply.cut()
-            return
-        await reply.write(_error_frame(run.refusal))
-        await reply.end()
-    except StorageFailed:
+            if run.refusal is not None:
+                await _refuse_stream(reply, head, run.refusal)
+                return
+        if not reply.started:
+            raise
         # The log cannot be read on: whatever ended here would look whole.
         reply.cut()
+
+
+async def _refuse_stream(reply: Reply, head: Iterable[Header], refusal: WireError | Answer) -> None:
+    if not reply.started:
+        await reply.start(200, head)
+    await reply.write(_error_frame(refusal))
+    await reply.end()
 
 
 def _error_frame(refusal: WireError | Answer) -> bytes:

@@ -7,15 +7,17 @@ from respool.proxy.alarm import Alarm
 from respool.proxy.ear import Ear, Heard
 from respool.store.base import Key, Page, Store
 
-_PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 256 * 1024
 SILENCE = Page((), ended=False)
 
 
-async def follow(store: Store, key: Key, after: int, keep_alive_seconds: float) -> AsyncGenerator[Page, None]:
+async def follow(
+    store: Store, key: Key, after: int, keep_alive_seconds: float, page: Page | None = None
+) -> AsyncGenerator[Page, None]:
     """Pages of events with numbers greater than `after`, up to the end; SILENCE whenever nothing came for a while.
 
-    `keep_alive_seconds` of 0 never yields SILENCE. Raises NotFound when the response is deleted or withdrawn. Close it
-    if it is not read to its end.
+    `page` is the first one, if it has been read already. `keep_alive_seconds` of 0 never yields SILENCE.
+    Raises NotFound when the response is deleted or withdrawn. Close it if it is not read to its end.
     """
     ear: Ear[None] = Ear()
     alarm = Alarm(keep_alive_seconds, lambda: ear.tell(None)) if keep_alive_seconds else None
@@ -23,7 +25,7 @@ async def follow(store: Store, key: Key, after: int, keep_alive_seconds: float) 
     try:
         with store.reading(key):
             while True:
-                page = await store.read(key, after, _PAGE_BYTES)
+                page = page or await store.read(key, after, PAGE_BYTES)
                 if page.chunks:
                     if not has_waited:
                         # History can be read and written without ever suspending: others must get their turn.
@@ -37,6 +39,7 @@ async def follow(store: Store, key: Key, after: int, keep_alive_seconds: float) 
                     has_waited = True
                     if await _is_silent(store, key, after, ear, alarm):
                         yield SILENCE
+                page = None
     finally:
         if alarm is not None:
             alarm.stop()

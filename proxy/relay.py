@@ -307,7 +307,10 @@ class Relay:
             sequencer.rewind(self._mark if seq == self._mark[0] else (seq, *sequencer.mark()[1:]))
             if isinstance(error, Cancelled):
                 raise Stopped(Status.CANCELLED) from error
-            log.exception("storage_failed", extra={"response_id": run.key.id})
+            # Its words name the file and the reason.
+            log.error(  # noqa: TRY400
+                "storage_failed", extra={"response_id": run.key.id, "error": str(error)}
+            )
             unsent = errors.storage_error(sent=True)
             raise Stopped(Status.FAILED, _STORAGE, unsent=unsent, provisional=True) from error
         self._mark = sequencer.mark()

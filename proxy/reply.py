@@ -10,6 +10,7 @@ from respool.proxy.ear import Ear, Heard
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
+from respool.store.base import StorageFailed
 
 log = logging.getLogger(__name__)
 
@@ -150,12 +151,26 @@ async def answered(reply: Reply, answer: Awaitable[None], request_id: str) -> No
         await answer
     except ClientGone:
         return
-    except Exception:
-        log.exception("answer_failed", extra={"request_id": request_id})
+    except Exception as error:  # noqa: BLE001 - it is told and logged there
+        told = wire_error(error, request_id)
         if reply.started:
             reply.cut()
         else:
-            await reply.error(errors.server_error(), request_id)
+            await reply.error(told, request_id)
+
+
+def wire_error(error: Exception, request_id: str) -> WireError:
+    """Whatever was raised, as what may be told of it; the log gets the rest."""
+    match error:
+        case WireError():
+            return error
+        case StorageFailed():
+            # Which file and why is in its words; it comes again with each request, so without a traceback.
+            log.error("storage_failed", extra={"request_id": request_id, "error": str(error)})
+            return errors.storage_error()
+        case _:
+            log.error("request_failed", extra={"request_id": request_id}, exc_info=error)
+            return errors.server_error()
 
 
 def own_headers(request_id: str, session: str | None) -> list[Header]:

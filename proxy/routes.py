@@ -23,7 +23,7 @@ from respool.proxy.reply import Reply, Scope, own_headers
 from respool.proxy.runs import Runs
 from respool.proxy.settings import Settings
 from respool.proxy.upstream import Upstream
-from respool.store.base import Head, Key, Store
+from respool.store.base import Head, Key, NotFound, Store
 
 OWN = "/_respool"
 HEALTH = f"{OWN}/health"
@@ -150,8 +150,11 @@ class Routes:
         keep_alive = self._settings.keep_alive_seconds
 
         async def stream(reply: Reply, _: Scope) -> None:
-            async with reply.watching():
-                await delivery.stream(reply, self._store, key, replay.after, headers, keep_alive, replay.shown)
+            try:
+                async with reply.watching():
+                    await delivery.stream(reply, self._store, key, replay.after, headers, keep_alive, replay.shown)
+            except NotFound:
+                raise errors.not_found(key.id) from None
 
         return Handoff(stream)
 

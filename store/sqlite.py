@@ -2,10 +2,10 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from respool.store.base import (
     Adopt,
@@ -23,6 +23,7 @@ from respool.store.base import (
     RequestCancel,
     Restore,
     Start,
+    StorageFailed,
     StoreError,
     Withdraw,
     Write,
@@ -51,6 +52,9 @@ READERS = 2
 """Connections that read: one more than one, so that a poll does not wait for the load of a long history."""
 
 _SQL = statements("sqlite")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class SqliteBackend:
@@ -86,6 +90,8 @@ class SqliteBackend:
                 readers.append(await Connection.reader(path))
                 opening.push_async_callback(readers[-1].close)
                 await readers[-1].run(_cache_little)
+                # Only a first read opens what lies beside the file; later it may have been taken away.
+                await readers[-1].run(_look)
             await writer.run(_touch)
             file.watch(("-wal", "-shm"))
             return cls(file, writer, readers, opening.pop_all())
@@ -99,31 +105,39 @@ class SqliteBackend:
         return await self._writer.run(self._commit, writes)
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
-        return await self._reader().run(read_page, key, after, max_bytes)
+        return await self._read(read_page, key, after, max_bytes)
 
     async def head(self, key: Key) -> Head:
-        return await self._reader().run(find_head, key)
+        return await self._read(find_head, key)
 
     async def request(self, key: Key) -> bytes:
-        return await self._reader().run(find_request, key)
+        return await self._read(find_request, key)
 
     async def result(self, key: Key) -> bytes | None:
-        return await self._reader().run(find_result, key)
+        return await self._read(find_result, key)
 
     async def list(self, which: Filter) -> Sequence[Head]:
-        return await self._reader().run(list_heads, which)
+        return await self._read(list_heads, which)
 
     async def claimed(self, owner: str, text: str, now: int) -> Claimed:
-        return await self._reader().run(find_claimed, owner, text, now)
+        return await self._read(find_claimed, owner, text, now)
 
     async def compact(self) -> bool:
         return await self._writer.run(self._compact)
 
     async def call(self, key: Key) -> bytes | None:
-        return await self._reader().run(find_call, key)
+        return await self._read(find_call, key)
 
     async def ping(self) -> None:
         await self._writer.run(self._touch)
+
+    async def _read(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            return await self._reader().run(work, *args, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise StorageFailed(f"a row is damaged: {error}") from error
 
     def _reader(self) -> Connection:
         return min(self._readers, key=lambda reader: reader.busy)
@@ -260,6 +274,10 @@ def _insert_blob(db: sqlite3.Connection, table: Literal["request", "result"], ru
 def _cache_little(db: sqlite3.Connection) -> None:
     """Histories are read once, from front to back: what the system caches of the file is enough."""
     db.execute("PRAGMA cache_size = -256")
+
+
+def _look(db: sqlite3.Connection) -> None:
+    db.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _touch(db: sqlite3.Connection) -> None:

@@ -87,12 +87,17 @@ def make_private(path: str) -> None:
     """Make sure that the file is there, for its owner alone, as what is found beside it. Raises StorageFailed.
 
     To be called before the database is open: closing a second descriptor of it would drop the locks of SQLite. The
-    files that SQLite puts beside it get its mode. Who may write files of somebody else must take them as they are.
+    files that SQLite puts beside it get its mode. Who may write files of somebody else must take them as they are, and
+    a database that nobody may write stays one.
     """
     try:
         with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        for suffix in ("", "-wal", "-shm", ".lock"):
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            os.fchmod(descriptor, 0o600)
+            os.close(descriptor)
+        with suppress(PermissionError):
+            os.chmod(path, os.stat(path).st_mode & 0o600)
+        for suffix in ("-wal", "-shm", ".lock"):
             with suppress(FileNotFoundError, PermissionError):
                 os.chmod(path + suffix, 0o600)
     except OSError as error:

@@ -42,6 +42,8 @@ def _chunks(db: sqlite3.Connection, rows: sqlite3.Cursor, max_bytes: int) -> Ite
             data = read_blob(db, "chunk", "data", row)
         is_first = False
         sizes = unpacked(sizes_on_disk)
+        if not sizes or sum(sizes) != len(data):
+            raise ValueError(f"{sum(sizes)} bytes of events in {len(data)}")
         yield Chunk(last - len(sizes) + 1, data, sizes, at_ms)
 
 

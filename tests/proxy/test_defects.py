@@ -28,7 +28,7 @@ class Defective(MemoryBackend):
         return await super().commit(writes)
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
-        if self.at == "read":
+        if self.at == ("read" if after < 0 else "read on"):
             raise LookupError("a detail of ours")
         return await super().read(key, after, max_bytes)
 
@@ -47,14 +47,22 @@ async def test_a_defect_at_the_create_is_an_error_without_a_detail(asked: dict[s
 
 async def test_a_defect_in_a_stream_that_has_begun_cuts_it() -> None:
     # Nothing of an ended response stays in memory, so that a replay must read what cannot be read.
-    store = Log(Defective("read"), ended_tail_bytes=0)
-    async with scene(saying(*answer("a")), store=store, replay="any") as s:
+    store = Log(Defective("read on"), ended_tail_bytes=0)
+    async with scene(saying(*answer("a" * 300_000)), store=store, replay="any") as s:
         created = await s.create()
         async with s.replay(created.json()["id"]) as stream:
             assert stream.response.status_code == 200
             with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
                 await stream.rest()
         assert (await s.client.get("/_respool/health")).status_code == 200
+
+
+async def test_a_defect_before_a_stream_has_begun_is_an_error_without_a_detail() -> None:
+    store = Log(Defective("read"), ended_tail_bytes=0)
+    async with scene(saying(*answer("a")), store=store, replay="any") as s:
+        created = await s.create()
+        response = await s.client.get(f"/responses/{created.json()['id']}", params={"stream": "true"})
+        assert (response.status_code, error_of(response)["message"]) == (500, "internal server error")
 
 
 async def test_a_defect_in_the_middle_of_a_run_ends_it_without_a_hole(monkeypatch: pytest.MonkeyPatch) -> None:
