@@ -61,6 +61,8 @@ class Hold:
         self.path = path
         self._descriptor = descriptor
         self._watched = [(path, _identity(os.fstat(descriptor)))]
+        self.sizes: dict[str, int] = {}
+        """How large each file was when it was last looked for, in bytes."""
 
     @classmethod
     def take(cls, path: str) -> Self:
@@ -92,10 +94,11 @@ class Hold:
         """
         for path, identity in self._watched:
             try:
-                found = _identity(os.stat(path))
+                found = os.stat(path)
             except OSError as error:
                 raise StorageFailed(f"{path} was taken away while it is served: {error.strerror}") from error
-            if found != identity:
+            self.sizes[path] = found.st_size
+            if _identity(found) != identity:
                 raise StorageFailed(f"{path} was replaced while it is served; this process has the old one open.")
 
     def release(self) -> None:

@@ -1,5 +1,6 @@
 """The SQLite backend: one file, one connection that writes, and a few that read."""
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -51,6 +52,11 @@ from respool.store.status import Status
 READERS = 2
 """Connections that read: one more than one, so that a poll does not wait for the load of a long history."""
 
+log = logging.getLogger(__name__)
+
+WAL_WORTH_TELLING = 256 * 2**20
+"""Bytes of a -wal file far beyond what it grows to by itself: somebody else holds an old state of the database."""
+
 _SQL = statements("sqlite")
 
 P = ParamSpec("P")
@@ -65,6 +71,7 @@ class SqliteBackend:
         self._writer = writer
         self._readers = readers
         self._held = held
+        self._wal_told = WAL_WORTH_TELLING
         # What the writer knows by heart of the responses that it has lately written to. Only the writer's thread uses
         # it; it is right because nobody else writes, and dropped whenever a transaction fails.
         self._standings: dict[Key, Standing] = {}
@@ -153,6 +160,7 @@ class SqliteBackend:
     def _commit(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         try:
             self._file.check()
+            self._look_at_the_wal()
             return in_transaction(db, "BEGIN IMMEDIATE", lambda: self._write_all(db, writes))
         except BaseException:
             self._standings.clear()
@@ -162,6 +170,15 @@ class SqliteBackend:
         errors = [self._write(db, write) for write in writes]
         reach(Point.COMMIT)
         return errors
+
+    def _look_at_the_wal(self) -> None:
+        """Tell the operator when it grows, at each doubling; it shrinks by itself once its reader has gone."""
+        size = self._file.sizes.get(f"{self._file.path}-wal", 0)
+        if size >= self._wal_told:
+            log.warning("wal_is_held", extra={"bytes": size, "reason": "a reader outside keeps a transaction open"})
+            self._wal_told = 2 * size
+        elif size < WAL_WORTH_TELLING:
+            self._wal_told = WAL_WORTH_TELLING
 
     def _write(self, db: sqlite3.Connection, write: Write) -> StoreError | None:
         if isinstance(write, Adopt):
