@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,19 @@ class Outcome:
 class Bench:
     """One respool process with its database at `path`."""
 
-    def __init__(self, server: Server, path: Path, client: httpx.AsyncClient, paced: Paced) -> None:
+    def __init__(
+        self, server: Server, start: Callable[[int], Server], path: Path, client: httpx.AsyncClient, paced: Paced
+    ) -> None:
         self.server = server
+        self._start = start
         self.path = path
         self.client = client
         self.paced = paced
+
+    def restart(self) -> None:
+        """A new process on the same log, at the same address."""
+        assert self.server.stop(20) == 0
+        self.server = self._start(int(self.server.url.rpartition(":")[2]))
 
     async def run(self, deltas: int) -> Outcome:
         """A background stream of so many deltas, each said when the one before it has been seen."""
@@ -133,12 +141,18 @@ async def bench(
     path = log or folder / "respool.db"
     options = (*options, "--store", f"sqlite:///{path}")
     async with scripted(paced) as agent:
-        server = await asyncio.to_thread(start_respool, agent.url, folder, *options, environment=environment)
+
+        def start(port: int | None = None) -> Server:
+            return start_respool(agent.url, folder, *options, port=port, environment=environment)
+
+        server = await asyncio.to_thread(start)
+        client = httpx.AsyncClient(base_url=server.url, timeout=None, trust_env=False, verify=False)
+        b = Bench(server, start, path, client, paced)
         try:
-            async with httpx.AsyncClient(base_url=server.url, timeout=None, trust_env=False, verify=False) as client:
-                yield Bench(server, path, client, paced)
+            yield b
         finally:
+            await client.aclose()
             paced.turns.put_nowait(False)
-            was_killed = server.process.poll() == -signal.SIGKILL
-            code = await asyncio.to_thread(server.stop, 20)
-        assert was_killed or code == 0, server.log.read_text()[-2000:]
+            was_killed = b.server.process.poll() == -signal.SIGKILL
+            code = await asyncio.to_thread(b.server.stop, 20)
+        assert was_killed or code == 0, b.server.log.read_text()[-2000:]

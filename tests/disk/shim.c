@@ -18,7 +18,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum kind { STEP, WRITE, READ, SYNC, TRUNCATE, LOCK, MAP, KINDS };
+enum kind { STEP, WRITE, READ, SYNC, LOCK };
 
 struct control {
     _Atomic uint32_t armed; /* a bit for each kind */
@@ -106,21 +106,6 @@ int fsync(int file) {
 int fdatasync(int file) {
     REAL(fdatasync);
     return refused(SYNC, file) ? -1 : real(file);
-}
-
-int ftruncate64(int file, off64_t size) {
-    REAL(ftruncate64);
-    return refused(TRUNCATE, file) ? -1 : real(file, size);
-}
-
-int ftruncate(int file, off_t size) {
-    REAL(ftruncate);
-    return refused(TRUNCATE, file) ? -1 : real(file, size);
-}
-
-void *mmap64(void *where, size_t size, int protection, int flags, int file, off64_t at) {
-    REAL(mmap64);
-    return file >= 0 && refused(MAP, file) ? MAP_FAILED : real(where, size, protection, flags, file, at);
 }
 
 #define LOCKING(name) \

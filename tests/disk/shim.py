@@ -22,9 +22,7 @@ class Kind(IntEnum):
     WRITE = 1
     READ = 2
     SYNC = 3
-    TRUNCATE = 4
-    LOCK = 5
-    MAP = 6
+    LOCK = 4
 
 
 class Shim:

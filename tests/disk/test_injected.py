@@ -1,5 +1,6 @@
 """An error at the k-th call below a run, for every k: retried or a clean failure, and nothing told that is not so."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -10,10 +11,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.disk.bench import Bench, bench
 from tests.disk.shim import FOR_EVER, Kind, Shim
+from tests.proxy.client import error_of, events_of
+from tests.proxy.scene import BACKGROUND
 
 FAULTS = {
     "SQLITE_BUSY": (Kind.STEP, sqlite3.SQLITE_BUSY),
@@ -24,8 +28,6 @@ FAULTS = {
     "write EIO": (Kind.WRITE, errno.EIO),
     "read EIO": (Kind.READ, errno.EIO),
     "sync EIO": (Kind.SYNC, errno.EIO),
-    "truncate EIO": (Kind.TRUNCATE, errno.EIO),
-    "map ENOMEM": (Kind.MAP, errno.ENOMEM),
     "lock EAGAIN": (Kind.LOCK, errno.EAGAIN),
 }
 SEED = int(os.environ.get("RESPOOL_SEED", secrets.randbits(32)))
@@ -71,6 +73,44 @@ async def test_an_error_at_any_call_is_retried_or_fails_cleanly(tmp_path: Path, 
     assert seen["refused"]
     assert seen["failed"]
     assert seen["completed"]
+
+
+READ_FAULTS = [FAULTS[name] for name in ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_BUSY", "read EIO")]
+
+
+async def test_an_error_at_any_call_of_a_read_is_a_503_or_a_cut(tmp_path: Path, shim_library: Path) -> None:
+    """And with the error gone the same reads are what they were."""
+    refused = 0
+    async with shimmed(tmp_path, shim_library) as (b, shim):
+        paths = await read_of(b)
+        right = [await b.client.get(path) for path in paths]
+        for fault in READ_FAULTS:
+            for place in (1, 2, 3, 5):
+                await b.works()  # and what the readers of the log remember of the file counts no more
+                for path, before in zip(paths, right, strict=True):
+                    shim.arm(*fault, place, 1)
+                    try:
+                        answer = await b.client.get(path)
+                    except httpx.TransportError:
+                        answer = None
+                    shim.disarm()
+                    if answer is not None and answer.status_code == 503:
+                        assert error_of(answer)["code"] == "storage_error"
+                        refused += 1
+                    elif answer is not None:
+                        assert (answer.status_code, answer.content) == (200, before.content)
+                    assert (await b.client.get(path)).content == before.content
+    assert refused > 10
+
+
+async def read_of(b: Bench) -> list[str]:
+    """The reads of a response whose events are in the file and no longer in memory."""
+    body = {"model": "m", "input": "at once", "conversation": "c", **BACKGROUND}
+    response = await b.client.post("/responses", json=body)
+    id_ = events_of(response.content)[0].data["response"]["id"]
+    await asyncio.to_thread(b.restart)
+    own = f"/responses/{id_}"
+    return [own, f"{own}?stream=true", f"{own}/input_items", "/_respool/responses?conversation=c"]
 
 
 @pytest.mark.soak
