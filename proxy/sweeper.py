@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from respool.proxy import clock
 from respool.proxy.settings import Settings
-from respool.store.base import Store
+from respool.store.base import StorageFailed, Store
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,10 @@ class Sweeper:
             await asyncio.sleep(pause)
             try:
                 await self.sweep()
+            except StorageFailed as error:
+                log.warning("sweep_failed", extra={"reason": str(error)})
             except Exception:
-                # A storage that fails now may not fail the next time, and a defect must not let the disk fill up.
+                # A defect must not let the disk fill up: the next sweep may not meet it.
                 log.exception("sweep_failed")
             pause = self._pause(_EVERY_SECONDS)
 

@@ -21,7 +21,7 @@ PROMISED_SECONDS = 5.0
 async def test_within_the_promised_time_no_response_is_without_an_end(
     tmp_path: Path, ended: int, orphans: int, events: int
 ) -> None:
-    """From the moment on when it answers at all. On a quiet machine of two cores the large one takes SECONDS s."""
+    """From the moment on when it answers at all; the large one takes 2.3 s of a processor that nobody else wants."""
     path = tmp_path / "respool.db"
     ids = await fill(str(path), ended=ended, orphans=orphans, events=events)
     asked = time.monotonic()
