@@ -104,6 +104,21 @@ async def test_no_credential_is_logged_when_the_agent_cannot_be_reached(tmp_path
     assert found(tmp_path, SECRET) == set()
 
 
+async def test_no_credential_of_a_run_that_waits_its_turn_is_kept_for_it(tmp_path: Path) -> None:
+    async with scripted(Held()) as agent:
+        server = start_respool(agent.url, tmp_path, "--log-level", "debug", "--max-in-flight", "1")
+        async with killed_in_the_end(server) as client:
+            first = await client.post("/responses", json={"background": True})
+            assert first.json()["status"] == "in_progress"
+            asked = {"background": True, "input": "this waits"}
+            assert (await client.post("/responses", json=asked)).json()["status"] == "queued"
+            for name in CREDENTIALS:
+                del client.headers[name]
+            assert (await client.post("/responses", json=asked)).json()["status"] == "queued"  # only in the query
+    assert found(tmp_path, SECRET) == set()
+    assert found(tmp_path, "this waits")
+
+
 @pytest.mark.parametrize("store", [False, True])
 async def test_no_byte_of_a_response_that_is_not_stored_is_on_disk_however_it_went(tmp_path: Path, store: bool) -> None:
     """The same search finds those that are stored."""
