@@ -14,7 +14,7 @@ from respool.proxy.protocol.events import error_event
 from respool.proxy.protocol.sse import encode, split
 from respool.proxy.reply import SSE_HEADERS, Header, Reply
 from respool.proxy.run import Answer, Run
-from respool.store.base import Chunk, Key, NotFound, StorageFailed, Store
+from respool.store.base import Chunk, Key, NotFound, Page, StorageFailed, Store
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -77,13 +77,11 @@ async def stream(
         first = await store.read(key, after, PAGE_BYTES)
         await reply.start(200, head)
         async with aclosing(follow(store, key, after, keep_alive_seconds, first)) as pages:
+            del first  # whoever follows for hours does not keep it
             while True:
-                page = await reply.listen(pages.__anext__)
-                parts = [shown(chunk) for chunk in page.chunks]
-                data = parts[0] if len(parts) == 1 else b"".join(parts)
-                await reply.write(data or _KEEP_ALIVE)
+                sent = await _write(reply, await reply.listen(pages.__anext__), shown)
                 if run is not None:
-                    run.backlog.sent(sum(len(chunk.data) for chunk in page.chunks))
+                    run.backlog.sent(sent)
     except StopAsyncIteration:
         await reply.end()
     except (NotFound, StorageFailed) as error:
@@ -104,6 +102,14 @@ async def _refuse_stream(reply: Reply, head: Iterable[Header], refusal: WireErro
         await reply.start(200, head)
     await reply.write(_error_frame(refusal))
     await reply.end()
+
+
+async def _write(reply: Reply, page: Page, shown: Transform) -> int:
+    """Send a page, and forget it; how many bytes of the log it was."""
+    parts = [shown(chunk) for chunk in page.chunks]
+    # A large event is a page of its own: it is not copied.
+    await reply.write((parts[0] if len(parts) == 1 else b"".join(parts)) or _KEEP_ALIVE)
+    return sum(len(chunk.data) for chunk in page.chunks)
 
 
 def _error_frame(refusal: WireError | Answer) -> bytes:

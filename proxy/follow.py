@@ -33,9 +33,11 @@ async def follow(
                     has_waited = False
                     after = page.chunks[-1].last
                     yield page
-                if page.ended:
+                ended, was_empty = page.ended, not page.chunks
+                del page  # the next one may be large too
+                if ended:
                     return
-                if not page.chunks:
+                if was_empty:
                     has_waited = True
                     if await _is_silent(store, key, after, ear, alarm):
                         yield SILENCE
