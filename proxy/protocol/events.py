@@ -110,8 +110,11 @@ def renumber_unparsed(name: bytes, data: bytes, seq: int) -> bytes | None:
         if at[2] == name or (at[2] is None and data.startswith(_type_first(name))):
             return data if at[1] == b"%d" % seq else b"%b%d%b" % (data[: at.start(1)], seq, data[at.end(1) :])
         return None
-    if b'"sequence_number"' not in data and data.endswith(_type_last(name)) and data[:1] == b"{":
-        return b'{"sequence_number":%d,%b' % (seq, data[1:])
+    if b'"sequence_number"' not in data:
+        if data.endswith(_type_last(name)) and data[:1] == b"{":
+            return b'{"sequence_number":%d,%b' % (seq, data[1:])
+        if data.startswith(_type_first(name)) and data.endswith(b"}"):
+            return b'%b,"sequence_number":%d}' % (data[:-1], seq)
     return None
 
 

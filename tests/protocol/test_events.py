@@ -114,6 +114,23 @@ def test_what_is_right_already_is_the_very_same(data: str) -> None:
     assert renumber(DELTA, text, 5) is text
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"sequence_number":7,"a":1,"type":"T"}',
+        '{"type": "T", "sequence_number": 7, "a": 1}',
+        '{"type":"T","a":1,"sequence_number":7}',
+        '{"a":1,"sequence_number":7,"type":"T"}',
+        '{"a":1,"type":"T"}',
+        '{"type":"T","a":1}',
+        '{"type": "T", "a": 1}',
+    ],
+)
+def test_a_delta_in_any_of_the_usual_forms_is_not_parsed(data: str) -> None:
+    text = data.replace('"T"', f'"{DELTA.decode()}"').encode()
+    assert events.renumber_unparsed(DELTA, text, 5) == renumber(DELTA, text, 5)
+
+
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "\x01", "é", "a b"])
 def test_any_name_becomes_a_type(name: str) -> None:
     assert loads(renumber(name.encode(), b'{"type":"x"}', 0)) == {"type": name, "sequence_number": 0}
