@@ -22,14 +22,10 @@ from respool.store.status import Status
 
 
 class Accumulator:
-    """One response, folded from its events in their order. Linear in the size of the events.
-
-    `error` is the `{"code", "message"}` of the last `error` event, None before the first.
-    """
+    """One response, folded from its events in their order. Linear in the size of the events."""
 
     def __init__(self, envelope: JsonObject) -> None:
         """`envelope` is what is known of the response before its first event."""
-        self.error: JsonObject | None = None
         self._envelope = envelope
         self._response: JsonObject = {"status": str(Status.IN_PROGRESS), **envelope}
         self._items: dict[int, Node | JsonObject] = {}
@@ -112,17 +108,6 @@ class Accumulator:
                 status = str(Status.CANCELLED)
         self._response["status"] = status
         self._ended = True
-
-    def _error(self, event: JsonObject) -> None:
-        error = event.get("error") or event
-        if isinstance(error, str):
-            error = {"message": error}
-        if isinstance(error, dict) and (event.get("type") or event.get("error")):
-            code, message = error.get("code"), error.get("message")
-            self.error = {
-                "code": code if isinstance(code, str) and code else "server_error",
-                "message": message if isinstance(message, str) else "",
-            }
 
     # Items.
 
@@ -281,8 +266,6 @@ _STATUS_WORDS = {
 # Events that are not here have no place in the object: pictures in the making, audio, listings of tools, keep-alives,
 # and whatever is unknown.
 _FOLDS: dict[str | None, Callable[[Accumulator, JsonObject], None]] = {
-    None: Accumulator._error,
-    "error": Accumulator._error,
     "response.created": Accumulator._begin,
     "response.queued": Accumulator._begin,
     "response.in_progress": Accumulator._begin,
