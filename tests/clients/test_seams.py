@@ -94,12 +94,18 @@ async def _one_run(served: Respool, talker: Talker, chance: random.Random, wante
     seen = Seen(last=1)
     await asyncio.gather(*(_reader(served, id_, talker, chance, seen, wanted) for _ in range(_READERS)))
     if seen.seams < wanted:
-        whole = await wire.replay(served.url, id_)
-        log = [frame + b"\n\n" for frame in whole.split(b"\n\n")[:-1]]
+        # The readers have left before the end; the last of them stays.
+        for number, frame in enumerate(_frames(await wire.replay(served.url, id_, seen.last - 1)), seen.last):
+            seen.take(frame, number)
+        log = _frames(await wire.replay(served.url, id_))
         assert [seen.frames[number] for number in range(len(log))] == log
     else:
         await served.client.post(f"/responses/{id_}/cancel")
     return seen
+
+
+def _frames(body: bytes) -> list[bytes]:
+    return [frame + b"\n\n" for frame in body.split(b"\n\n")[:-1] if frame != b": keep-alive"]
 
 
 async def _reader(served: Respool, id_: str, talker: Talker, chance: random.Random, seen: Seen, wanted: int) -> None:

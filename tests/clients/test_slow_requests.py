@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 
+import pytest
+
+from tests.clients.drip import BODY, HEAD, dripping
 from tests.clients.process import Respool, clock, respool
 from tests.proxy.agent import HELLO, Held, Wire, answering, saying, scripted
 from tests.proxy.client import dial
 from tests.proxy.scene import scene
-from tests.raw_server import Peer
 
-HEAD = b"POST /responses HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * 1000
-BODY = b'POST /responses HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n{"input":"'
 CHUNKS = b"POST /responses HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n"
 THROUGH = b"POST /upload HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\nsome"
 
@@ -19,22 +21,6 @@ SECONDS = 1.0
 OPTIONS = ("--request-timeout-seconds", f"{SECONDS:g}", "--connection-idle-seconds", "1.5")
 MARGIN = 1.5
 """What a loaded machine may take to run a timer and a test, in seconds."""
-
-
-async def dripping(raw: Peer, seconds_apart: float) -> bytes:
-    """Send a byte now and again; what came back until the connection was closed."""
-
-    async def drip() -> None:
-        while True:
-            await raw.send(b"a")
-            await asyncio.sleep(seconds_apart)
-
-    sending = asyncio.create_task(drip())
-    try:
-        return await raw.rest()
-    finally:
-        sending.cancel()
-        await asyncio.wait({sending})
 
 
 async def cut(served: Respool, begin: bytes) -> tuple[bytes, float]:
@@ -140,3 +126,48 @@ async def test_a_refusal_reaches_a_client_that_is_still_sending() -> None:
         await raw.send(b"POST /responses HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
         await raw.send(bytes(size))
         assert (await raw.rest()).startswith(b"HTTP/1.1 413")
+
+
+# --- a thousand of them
+
+
+@pytest.mark.soak
+async def test_a_thousand_slow_requests_are_cut_within_30_s_and_others_are_served(tmp_path: Path) -> None:
+    """Half drip a head, half a body, a byte a second; who is cut comes again. The settings are the defaults."""
+    count = int(os.environ.get("RESPOOL_SOAK_SLOW", "1000"))
+    async with scripted(saying(*HELLO)) as agent, respool(agent.url, tmp_path) as served:
+        alone = await _answer_times(served, 20)
+        command = [sys.executable, "-m", "tests.clients.drip", served.url, str(count), "70"]
+        drip = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        await asyncio.sleep(20)
+        beside = await _answer_times(served, 40)
+        output, _ = await drip.communicate()
+        assert drip.returncode == 0
+        ages = json.loads(output)
+        print(f"{count} slow requests, cut {len(ages)} times, after {min(ages):.1f} to {max(ages):.1f} s")
+        for name in alone:
+            print(f"{name}: p50, p99 alone {_shown(alone[name])}, beside them {_shown(beside[name])}")
+        assert len(ages) >= 2 * count
+        # Fifteen seconds, and what a busy machine is late.
+        assert max(ages) <= 30
+
+
+async def _answer_times(served: Respool, seconds: float) -> dict[str, list[float]]:
+    """How long other clients wait, by what they ask."""
+    times: dict[str, list[float]] = {"health": [], "create": []}
+    began = clock()
+    while began.seconds < seconds:
+        for name in times:
+            one = clock()
+            if name == "health":
+                assert (await served.client.get("/_respool/health")).status_code == 200
+            else:
+                assert (await served.client.post("/responses", json={"input": "hi"})).json()["status"] == "completed"
+            times[name].append(one.seconds)
+        await asyncio.sleep(0.02)
+    return times
+
+
+def _shown(times: list[float]) -> str:
+    times = sorted(times)
+    return f"{times[len(times) // 2] * 1e3:.1f}, {times[len(times) * 99 // 100] * 1e3:.1f} ms"
