@@ -157,6 +157,7 @@ async def _slowly(size: Size, speaker: Speaker, served: Respool, alone: int) -> 
         # Among them that of the run to its agent, which goes with the run.
         before, began = served.sockets, clock()
         readers = [await _reader(stack, served, size.rate * (number % 2)) for number in range(size.readers)]
+        await until(lambda: served.sockets >= before - following.done() + size.readers)
         reading = [asyncio.create_task(reader.read(size.seconds)) for reader in readers]
         most, cut_after = 0, 0.0
         while not all(task.done() for task in reading):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.processes import cpu_seconds
 from tests.clients.drip import BODY, HEAD, dripping
 from tests.clients.process import Respool, clock, respool
 from tests.proxy.agent import HELLO, Held, Wire, answering, saying, scripted
@@ -140,11 +141,14 @@ async def test_a_thousand_slow_requests_are_cut_within_30_s_and_others_are_serve
         command = [sys.executable, "-m", "tests.clients.drip", served.url, str(count), "70"]
         drip = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         await asyncio.sleep(20)
+        used = cpu_seconds([served.server.process.pid])
         beside = await _answer_times(served, 40)
+        used = cpu_seconds([served.server.process.pid]) - used
         output, _ = await drip.communicate()
         assert drip.returncode == 0
         ages = json.loads(output)
         print(f"{count} slow requests, cut {len(ages)} times, after {min(ages):.1f} to {max(ages):.1f} s")
+        print(f"respool used {used / 40:.0%} of a processor beside them")
         for name in alone:
             print(f"{name}: p50, p99 alone {_shown(alone[name])}, beside them {_shown(beside[name])}")
         assert len(ages) >= 2 * count

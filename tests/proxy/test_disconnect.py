@@ -121,6 +121,21 @@ async def test_a_client_that_leaves_before_it_is_admitted_has_asked_nothing(back
         assert len(s.agent.asked) == 1
 
 
+@pytest.mark.parametrize("keep_alive", [0, 0.01])
+@pytest.mark.parametrize("background", [False, True])
+async def test_signs_of_life_do_not_change_what_becomes_of_a_run(background: bool, keep_alive: float) -> None:
+    held = Held()
+    async with scene(held, keep_alive_seconds=keep_alive) as s:
+        async with dial(s.served.url) as raw:
+            await raw.send(posting("/responses", {"stream": True, "background": background}, CHOSEN))
+            await has_seen(raw, KEEP_ALIVE if keep_alive else b"Hel")
+        if background:
+            await until(lambda: s.served.server.connections == 0)
+            assert not held.left.is_set()
+            held.going_on.set()
+        assert (await ended(s))["status"] == ("completed" if background else "cancelled")
+
+
 async def test_a_follower_that_leaves_changes_nothing() -> None:
     held = Held()
     async with scene(held) as s, s.stream({"x-agent-response-id": GIVEN_ID}, background=True) as stream:
