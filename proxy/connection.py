@@ -6,34 +6,30 @@ and to end without destroying the answer on its way.
 """
 
 import asyncio
-import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import h11
-from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Request
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope
+from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from respool.proxy import sockets
 from respool.proxy.asking import request_id_of
+from respool.proxy.inbox import Tasks
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reply import error_headers
 from respool.proxy.strict import make_strict
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often a client that cannot be heard is looked for."""
@@ -42,7 +38,6 @@ PROGRESS_BYTES = 4096
 """As much of a body must come in the time that a whole head may take."""
 
 _READ_BYTES = 64 * 1024
-_PIECES = 10
 _LINGER_SECONDS = 2.0
 
 # So often within the time of silence it is looked whether a client has taken something.
@@ -82,73 +77,6 @@ class _Readable(EventWrapper):
                     await self._event.wait()
             if not self._event.is_set() and self._has_left():
                 raise ConnectionResetError
-
-
-class _Inbox:
-    """What an application receives: a few pieces of the body at a time, and that its client left always.
-
-    Hypercorn's queue holds a disconnect back while it is full, for ever if the application has stopped reading.
-    """
-
-    def __init__(self) -> None:
-        self._messages: deque[ASGIReceiveEvent] = deque()
-        self._some, self._room = asyncio.Event(), asyncio.Event()
-        self._left = False
-
-    async def put(self, message: ASGIReceiveEvent) -> None:
-        """Add a message; a piece of the body waits for room, unless the client has left."""
-        self._left = self._left or message["type"] == "http.disconnect"
-        while len(self._messages) >= _PIECES and not self._left:
-            self._room.clear()
-            await self._room.wait()
-        self._messages.append(message)
-        self._some.set()
-        self._room.set()
-
-    async def get(self) -> ASGIReceiveEvent:
-        """The next message."""
-        while not self._messages:
-            self._some.clear()
-            await self._some.wait()
-        message = self._messages.popleft()
-        self._room.set()
-        return message
-
-
-class _Tasks(TaskGroup):
-    """Hypercorn's task group, whose applications have our inbox."""
-
-    async def spawn_app(
-        self,
-        app: AppWrapper,
-        config: Config,
-        scope: Scope,
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        inbox = _Inbox()
-        self.spawn(_serve, app, config, scope, inbox.get, send)
-        return inbox.put
-
-
-async def _serve(
-    app: AppWrapper,
-    config: Config,
-    scope: Scope,
-    receive: Callable[[], Awaitable[ASGIReceiveEvent]],
-    send: Callable[[ASGISendEvent | None], Awaitable[None]],
-) -> None:
-    """One request; a defect of the application is logged and costs this connection alone."""
-    try:
-        await app(scope, receive, send, _no_threads, _no_threads)
-    except Exception:
-        log.exception("application_failed")
-    finally:
-        await send(None)
-
-
-def _no_threads(*_: object) -> NoReturn:
-    """What Hypercorn offers to applications that are not asynchronous."""
-    raise NotImplementedError
 
 
 class _Http11(H11Protocol):
@@ -226,7 +154,7 @@ class Connection:
         try:
             client = parse_socket_addr(self._sock.family, self._sock.getpeername())
             server = parse_socket_addr(self._sock.family, self._sock.getsockname())
-            async with _Tasks(self._loop) as tasks:
+            async with Tasks(self._loop) as tasks:
                 state = ConnectionState(self._state)
                 self._protocol = _Http11(app, config, context, tasks, state, False, client, server, self._on_event)
                 self._protocol.can_read = _Readable(self._has_left)
