@@ -14,6 +14,9 @@ _MAX_PAIRS = 16
 _MAX_KEY = 64
 _MAX_VALUE = 512
 
+# Beyond this it takes seconds and gigabytes to read what fits into 64 MiB.
+_MOST_VALUES = 1_000_000
+
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "stream": ((bool,), "boolean"),
     "store": ((bool,), "boolean"),
@@ -30,6 +33,8 @@ _NAMES = {bool: "boolean", str: "string", dict: "object", list: "array", int: "i
 
 def parse(raw: bytes) -> JsonObject:
     """The JSON object of a request body. Raises WireError with the words of the JSON parser."""
+    if _values(raw) > _MOST_VALUES and _values(_without_strings(raw)) > _MOST_VALUES:
+        raise invalid(f"request body must have at most {_MOST_VALUES} values", code="invalid_request")
     try:
         value = loads(raw)
     except ValueError:
@@ -37,6 +42,18 @@ def parse(raw: bytes) -> JsonObject:
     if not isinstance(value, dict):
         raise invalid("request body must be a JSON object", code="invalid_request")
     return value
+
+
+def _values(raw: bytes) -> int:
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+
+
+def _without_strings(raw: bytes) -> bytes:
+    """What stands between the strings of a JSON text."""
+    plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 4 * _MOST_VALUES:
+        return plain
+    return b"".join(plain.split(b'"')[::2])
 
 
 def _parser_words(raw: bytes) -> str:

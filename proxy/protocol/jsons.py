@@ -14,6 +14,7 @@ JsonObject = dict[str, Any]
 _DIGITS = bytes(ord("0") if chr(byte).isdigit() else ord(" ") for byte in range(128)) + b" " * 128
 _MANY_DIGITS = b"0" * 19
 _SLICE_BYTES = 65_536
+_MOST_OUT_OF_RANGE = 1000
 _MOST_DIGITS = 4000  # the interpreter refuses to read or write integers of more than 4,300 digits
 
 
@@ -58,20 +59,27 @@ def _has_many_digits(data: bytes) -> bool:
 def _loads_exact(data: bytes) -> Json:
     # Decoded here, because json.loads would guess UTF-16 or UTF-32 from zero bytes.
     try:
-        return json.loads(data.decode(), parse_float=_number, parse_constant=_refuse)
+        return json.loads(data.decode(), parse_float=_Numbers().read, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def _number(text: str) -> float | int:
-    """A float, or where that would be infinite (1e400) the integer of the same value."""
-    number = float(text)
-    if isfinite(number):
-        return number
-    exact = Decimal(text)
-    if exact.adjusted() > _MOST_DIGITS:
-        raise ValueError("number out of range")
-    return int(exact)
+class _Numbers:
+    """The numbers of one text: floats, or where one would be infinite (1e400) the integer of the same value."""
+
+    def __init__(self) -> None:
+        self._out_of_range = 0
+
+    def read(self, text: str) -> float | int:
+        number = float(text)
+        if isfinite(number):
+            return number
+        exact = Decimal(text)
+        self._out_of_range += 1
+        # Each of them may take microseconds and kilobytes.
+        if exact.adjusted() > _MOST_DIGITS or self._out_of_range > _MOST_OUT_OF_RANGE:
+            raise ValueError("number out of range")
+        return int(exact)
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -6,11 +6,13 @@ torn raises ValueError, but it is no validator.
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 # The last of the alternatives is a string that does not end.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++|"', re.DOTALL)
+# What is inside a nested value up to its next bracket; strings are skipped over whole.
+_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+([{}\[\]])', re.DOTALL)
 _NO_VALUE = frozenset({b"}", b"]", b",", b":", b'"'})
 
 
@@ -36,20 +38,20 @@ def members(text: bytes, start: int = 0) -> list[Member]:
 
 def _members(text: bytes, start: int) -> tuple[list[Member], int]:
     """The members, and where the object's last brace is."""
-    tokens = _TOKEN.finditer(text, start)
-    if _next(tokens).group() != b"{":
+    tokens = _Tokens(text, start)
+    if tokens.next().group() != b"{":
         raise ValueError("not a JSON object")
     found: list[Member] = []
-    for token in tokens:
+    while True:
+        token = tokens.next()
         key = token.group()
         if key == b"}":
             return found, token.start()
         if key == b",":
             continue
-        if len(key) < 2 or key[0] != 0x22 or _next(tokens).group() != b":":
+        if len(key) < 2 or key[0] != 0x22 or tokens.next().group() != b":":
             raise ValueError("torn JSON object")
-        found.append(Member(_key(key), token.start(), _value(_next(tokens), tokens)))
-    raise ValueError("torn JSON object")
+        found.append(Member(_key(key), token.start(), tokens.value(tokens.next())))
 
 
 def _key(quoted: bytes) -> str:
@@ -60,16 +62,14 @@ def _key(quoted: bytes) -> str:
 
 def elements(text: bytes, start: int = 0) -> list[Span]:
     """The elements of the array that begins at or after `start`. Raises ValueError if there is none, or it is torn."""
-    tokens = _TOKEN.finditer(text, start)
-    if _next(tokens).group() != b"[":
+    tokens = _Tokens(text, start)
+    if tokens.next().group() != b"[":
         raise ValueError("not a JSON array")
     found: list[Span] = []
-    for token in tokens:
-        if token.group() == b"]":
-            return found
+    while (token := tokens.next()).group() != b"]":
         if token.group() != b",":
-            found.append(_value(token, tokens))
-    raise ValueError("torn JSON array")
+            found.append(tokens.value(token))
+    return found
 
 
 def edit(
@@ -134,32 +134,36 @@ def _with_comma(found: list[Member], index: int, after_another: bool) -> tuple[i
     return found[index].at, found[index].value.end
 
 
-def _next(tokens: Iterator[re.Match[bytes]]) -> re.Match[bytes]:
-    token = next(tokens, None)
-    if token is None:
-        raise ValueError("torn JSON")
-    return token
+class _Tokens:
+    """The tokens of a text one by one; nested values are skipped over. Raises ValueError where the text ends early."""
 
+    def __init__(self, text: bytes, start: int) -> None:
+        self._text = text
+        self._tokens = _TOKEN.finditer(text, start)
 
-def _value(first: re.Match[bytes], tokens: Iterator[re.Match[bytes]]) -> Span:
-    if first.group() in _NO_VALUE:
-        raise ValueError("torn JSON value")
-    return Span(first.start(), _end(first, tokens))
+    def next(self) -> re.Match[bytes]:
+        token = next(self._tokens, None)
+        if token is None:
+            raise ValueError("torn JSON")
+        return token
 
+    def value(self, first: re.Match[bytes]) -> Span:
+        """The value that begins with `first`; the next token is the one behind it."""
+        kind = first.group()
+        if kind in _NO_VALUE:
+            raise ValueError("torn JSON value")
+        if kind not in (b"{", b"["):
+            return Span(*first.span())
+        end = self._closing(first.end())
+        self._tokens = _TOKEN.finditer(self._text, end)
+        return Span(first.start(), end)
 
-def _end(first: re.Match[bytes], tokens: Iterator[re.Match[bytes]]) -> int:
-    """Where the value that begins with `first` ends."""
-    if first.group() not in (b"{", b"["):
-        return first.end()
-    depth = 1
-    for token in tokens:
-        char = token.group()
-        if char in (b"{", b"["):
-            depth += 1
-        elif char in (b"}", b"]"):
-            depth -= 1
-            if not depth:
-                return token.end()
-        elif char == b'"':
-            break
-    raise ValueError("torn JSON value")
+    def _closing(self, at: int) -> int:
+        depth = 1
+        while depth:
+            bracket = _BRACKET.match(self._text, at)
+            if bracket is None:
+                raise ValueError("torn JSON value")
+            at = bracket.end()
+            depth += 1 if bracket[1] in (b"{", b"[") else -1
+        return at

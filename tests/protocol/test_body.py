@@ -39,6 +39,15 @@ def test_what_is_no_json_object_is_refused(raw: bytes, code: str, message: str) 
     assert (error.code, error.param, error.message) == (code, None, message)
 
 
+def test_more_values_than_can_be_read_in_time_are_refused() -> None:
+    listed, named = b'{"input":[' + b"[]," * 1_000_000 + b"0]}", b"{" + b'"a":0,' * 1_000_000 + b'"b":0}'
+    for body in (listed, named, b"[" * 1_000_001):
+        with pytest.raises(WireError, match="at most 1000000 values"):
+            bodies.parse(body)
+    strings = b'{"input":' + json.dumps(json.dumps(["\\", [1, 2]] * 300_000)).encode() + b"}"
+    assert len(bodies.parse(strings)["input"]) > 1_000_000
+
+
 def test_nesting_without_end_is_refused() -> None:
     assert refusal(lambda: bodies.parse(b'{"input":' + b"[" * 100_000)).code == INVALID
 
