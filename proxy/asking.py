@@ -16,6 +16,8 @@ from respool.store.log import FURTHEST
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLAIM = re.compile(r"[\x20-\x7e]{1,255}")
+# What int() takes, in any number of digits.
+_INTEGER = re.compile(r"\s*([+-]?)(\d(?:_?\d)*+)\s*")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -76,10 +78,13 @@ def _number(text: str | None, name: str) -> int:
     """A cursor; absent and negative mean everything, and beyond any number is beyond the end."""
     if text is None:
         return -1
-    try:
-        return min(max(int(text), -1), FURTHEST)
-    except ValueError:
-        raise invalid(f"{name} must be an integer", name) from None
+    match = _INTEGER.fullmatch(text)
+    if match is None:
+        raise invalid(f"{name} must be an integer", name)
+    digits = match[2].replace("_", "").lstrip("0")
+    # The interpreter reads no more than some thousand digits.
+    number = int(digits or "0") if len(digits) < len(str(FURTHEST)) else FURTHEST
+    return -1 if match[1] == "-" and number else number
 
 
 def asking(scope: Scope, owner_headers: Iterable[str]) -> Asking:
