@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -71,12 +72,19 @@ class Recorder(asyncio.Protocol):
         self.whole = self.over = True
 
 
-async def send(url: str, method: str, target: str, body: dict[str, Any] | None = None) -> Recorder:
+async def send(
+    url: str,
+    method: str,
+    target: str,
+    body: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Recorder:
     """A request, of whose answer nothing need have come. Raises OSError where there is nobody."""
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
     transport, recorder = await loop.create_connection(Recorder, parts.hostname or "", parts.port or 80)
     content = b"" if body is None else json.dumps(body).encode()
-    head = f"{method} {target} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-length: {len(content)}\r\n\r\n"
-    transport.write(head.encode() + content)
+    fields = {"host": parts.netloc, "content-length": str(len(content)), **(headers or {})}
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    transport.write("\r\n".join(lines).encode() + content)
     return recorder
