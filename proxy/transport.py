@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import os
 import select
+import socket
 import ssl
+import struct
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ import httpx
 from respool.proxy.http1 import AnswerHead, AnswerParser, Framing, RequestBody, request_head
 
 WRITE_SLICE = 64 * 1024
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: on, and 0 seconds."""
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -277,8 +282,16 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
         if self._upload:
             self._upload.cancel()
         if self._transport:
+            if failure is not None:
+                self._drop_what_is_unsent(self._transport)
             self._transport.abort()
         self._wake()
+
+    @staticmethod
+    def _drop_what_is_unsent(transport: asyncio.Transport) -> None:
+        """An upstream that takes nothing would not learn of the close before it had taken all that the kernel holds."""
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

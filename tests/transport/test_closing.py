@@ -1,6 +1,7 @@
 """The upstream transport when its caller is cancelled or closes."""
 
 import asyncio
+import socket
 
 import httpx
 import pytest
@@ -25,6 +26,9 @@ from tests.transport.asking import (
     pieces_of,
     stream_of,
 )
+
+_ESTABLISHED = b"\x01"
+"""The first byte of TCP_INFO."""
 
 
 @on_both_loops
@@ -174,3 +178,27 @@ async def test_closing_the_transport_ends_what_is_open_and_refuses_what_comes() 
             await reading
         with pytest.raises(httpx.ConnectError):
             await transport.handle_async_request(httpx.Request("GET", url))
+
+
+@on_both_loops
+async def test_an_upstream_that_takes_nothing_learns_at_once_that_its_caller_has_gone() -> None:
+    reached, closed = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        reached.set()
+        while peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _ESTABLISHED:
+            await let_the_loop_look()
+        closed.set()
+
+    async with raw_server(script) as url, asyncio.timeout(20):
+        request = httpx.Request("POST", url, content=b"x" * 8_000_000)
+        request.stream = httpx.ByteStream(b"x" * 8_000_000)
+        transport = Transport()
+        calling = asyncio.create_task(transport.handle_async_request(request))
+        await reached.wait()
+        calling.cancel()
+        await closed.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        await transport.aclose()
