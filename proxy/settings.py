@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         30, ge=0, description="How long the agent is still read after its terminal event, for what it writes then."
     )
+    start_wait: float = Field(
+        0, ge=0, description="Seconds for which a create waits for an agent that nobody can connect to yet."
+    )
     connect_timeout_seconds: float = Field(10, gt=0, description="Longest wait for a connection to the agent.")
     header_timeout_seconds: float = Field(600, gt=0, description="Longest wait for the agent's answer to begin.")
     idle_timeout_seconds: float = Field(

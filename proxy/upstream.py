@@ -1,5 +1,6 @@
 """The agent's side: which headers pass on, how long to wait, and its failures in our words."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import cast
 from urllib.parse import urlsplit
@@ -12,6 +13,9 @@ from respool.proxy.protocol.repair import Failure
 from respool.proxy.settings import Settings
 from respool.proxy.transport import Transport
 from respool.proxy.unpacking import Unpacked, coding_of
+
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.5
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -54,6 +58,7 @@ class Upstream:
         self._url = httpx.URL(settings.upstream)
         self._path = urlsplit(settings.upstream).path.encode()
         self._host = self._url.netloc
+        self._start_wait = settings.start_wait
         self._timeout = {
             "connect": settings.connect_timeout_seconds,
             "headers": settings.header_timeout_seconds,
@@ -62,7 +67,10 @@ class Upstream:
         }
 
     async def create(self, body: bytes, headers: RawHeaders, query: bytes) -> httpx.Response:
-        """POST a create. Raises httpx.TransportError; see `refusal` and `failure`."""
+        """POST a create. Raises httpx.TransportError; see `refusal` and `failure`.
+
+        An agent that is still starting is waited for: as long as nobody takes the connection, nothing has been sent.
+        """
         dropped = (b"host", b"content-length", b"accept-encoding")
         sent = [
             (b"host", self._host),
@@ -71,7 +79,16 @@ class Upstream:
             (b"content-length", b"%d" % len(body)),
         ]
         target = self._path + b"/responses" + (b"?" + query if query else b"")
-        return await self._send("POST", target, sent, httpx.ByteStream(body))
+        loop = asyncio.get_running_loop()
+        give_up, pause = loop.time() + self._start_wait, _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._send("POST", target, sent, httpx.ByteStream(body))
+            except httpx.ConnectError:
+                if loop.time() + pause > give_up:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def forward(
         self, method: str, target: bytes, headers: RawHeaders, body: AsyncIterator[bytes] | None
