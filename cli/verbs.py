@@ -87,22 +87,14 @@ def _loaded(name: str, verb: Verb) -> Any:
 def screen() -> str:
     """What `respool` says alone: everything that it can do, on one terminal of 80 by 24."""
     lines = [
-        f"respool {importlib.metadata.version('respool')}: any Responses API agent resumable, and a look at its log",
-        "",
+        f"respool {importlib.metadata.version('respool')}: any Responses API agent resumable, and a look at its log"
     ]
     for title, verbs in (("Serve", SERVING), ("Look", LOOKING), ("Change", CHANGING)):
         lines += _verbs(title, verbs)
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "ID is an id, the beginning of one, or latest. COMMAND --help tells its options.",
-            "Also --version, --install-completion, --show-completion.",
-        ]
-    )
+    lines.append("ID is an id, the beginning of one, or latest. COMMAND --help tells its options;")
+    lines.append("also --version, --install-completion, --show-completion.")
+    return "\n".join(lines)
 
 
 def _verbs(title: str, verbs: dict[str, Verb]) -> Sequence[str]:
-    return (
-        [title, *(f"  {f'{name} {verb.arguments}':<16}{verb.summary}" for name, verb in verbs.items())] if verbs else []
-    )
+    return [title, *(f"  {f'{name} {verb.arguments}':<16}{verb.summary}" for name, verb in verbs.items())]
