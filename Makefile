@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test soak bench check format clean
+.PHONY: help screens demo test soak bench check format clean
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -31,6 +31,9 @@ soak: $(VENV)/.ready ## kills, faults and load for hours if asked to: SOAK="-k c
 
 bench: $(VENV)/.ready ## what respool costs, beside others: a table, docs/performance.md lists the options
 	$(BIN)/python -m tests.bench $(BENCH)
+
+screens: $(VENV)/.ready ## draw docs/screens anew, as the command line draws them
+	$(BIN)/python -m tests.cli.draw docs/screens
 
 demo: $(VENV)/.ready ## a real agent, respool in front, a cut and a resume
 	$(BIN)/python -m examples.demo

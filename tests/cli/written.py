@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ BEGIN_MS = 1_700_000_000_123
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One response to be written. `output` items are streamed one after the other, a delta each 100 ms."""
+    """One response to be written. `output` items are streamed one after the other, a delta each 100 ms.
+
+    `rhythm_ms` is what goes by from one to the next, again and again; `pauses_ms` what goes by before an item.
+    """
 
     id: str
     owner: str = ""
@@ -34,6 +38,8 @@ class Told:
     waits_ms: int = 400
     background: bool = True
     agent_id: str | None = None
+    rhythm_ms: Sequence[int] = (100,)
+    pauses_ms: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -127,10 +133,12 @@ def chunks_of(told: Told) -> list[Chunk]:
         (50, [{"type": f"response.{name}", "response": opening} for name in ("created", "in_progress")])
     ]
     at_ms = told.waits_ms
+    rhythm = cycle(told.rhythm_ms)
     for index, item in enumerate(told.output):
+        at_ms += told.pauses_ms.get(index, 0)
         for events in _spoken(index, item):
             groups.append((at_ms, events))
-            at_ms += 100
+            at_ms += next(rhythm)
     if told.status.ended:
         name = "failed" if told.status is Status.CANCELLED else str(told.status)
         groups.append((at_ms, [{"type": f"response.{name}", "response": final(told)}]))
