@@ -47,6 +47,12 @@ CHANGING = {
 VERBS = SERVING | LOOKING | CHANGING
 
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 something broke, or was found wrong; 2 wrong options; 4 no log that can be used; "
+    "5 no such response, or several; 6 no server, or it refused; 130 Ctrl-C."
+)
+
+
 class Verbs(TyperGroup):
     """The root: verbs that are loaded on demand."""
 
@@ -80,7 +86,7 @@ def _loaded(name: str, verb: Verb) -> Any:
     if function.startswith("add_"):
         found(app)
     else:
-        app.command(name)(found)
+        app.command(name, epilog=EXIT_CODES)(found)
     return typer.main.get_command(app)
 
 

@@ -178,7 +178,7 @@ class Reading:
         return [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
 
     async def list_own(self, owner: str | None, query: Mapping[str, str]) -> JsonObject:
-        """The caller's responses, newest first; `owner` None lists everybody's."""
+        """The caller's responses, newest first; `owner` None lists everybody's, and says whose."""
         conversation = query.get("conversation") or None
         if owner == "" and conversation is None:
             raise invalid("conversation is required for callers without an owner header", "conversation")
@@ -192,7 +192,8 @@ class Reading:
             limit=limit + 1,
         )
         heads = await self._store.list(which)
-        return items.listing([_entry(head) for head in heads[:limit]], has_more=len(heads) > limit)
+        shown = [_entry(head) | ({"owner": head.key.owner} if owner is None else {}) for head in heads[:limit]]
+        return items.listing(shown, has_more=len(heads) > limit)
 
 
 def _status(text: str | None) -> Status | None:

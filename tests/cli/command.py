@@ -18,7 +18,7 @@ from respool.cli.main import app
 from tests.cli.written import url_of
 
 RESPOOL = (sys.executable, "-m", "respool.cli")
-SECONDS = 60
+SECONDS = 900
 STEERING = ("RESPOOL_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PAGER", "LESS", "TTY_")
 """How the variables begin that steer the command."""
 

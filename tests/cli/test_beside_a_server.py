@@ -190,7 +190,8 @@ async def test_the_list_of_everybody_is_for_administrators(tmp_path: Path) -> No
         said = await server.on_url("ls")
         assert (said.code, "to administrators alone: say --user or --conversation" in said.err) == (6, True)
         everybody = await asyncio.to_thread(respool, "ls", "--json", "--url", f"http://{admin}")
-        assert {json.loads(line)["id"] for line in everybody.lines} == set(ids)
+        rows = {json.loads(line)["id"]: json.loads(line)["owner"] for line in everybody.lines}
+        assert rows == dict(zip(ids, ("x-agent-user-id=ann", "x-agent-user-id=bob"), strict=True))
         said = await asyncio.to_thread(respool, "show", ids[0], "--url", f"http://{admin}")
         assert (said.code, "lists and no more: say the one that serves" in said.err) == (6, True)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from respool.cli.verbs import VERBS, screen
+from respool.cli.verbs import SERVING, VERBS, screen
 from tests.cli.command import done, on_a_terminal, respool, started
 
 
@@ -22,6 +22,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
     said = done(verb, "--help")
     assert said.out.startswith(f"Usage: respool {verb} ")
     assert "--store" in said.out
+    assert "Exit codes: 0 done;" in said.out or verb in SERVING
 
 
 def test_an_unknown_verb_is_told_so() -> None:
