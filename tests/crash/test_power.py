@@ -8,10 +8,8 @@ import asyncio
 import os
 import random
 import shutil
-import sqlite3
 import sys
 import uuid
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +92,10 @@ async def _ask(url: str, target: str, body: Json) -> None:
 def laid_out(state: dict[str, bytes], folder: Path) -> Path:
     """The files of a disk, and which of them is the database."""
     folder.mkdir()
+    (database := folder / "respool.db").touch()  # where the power was cut before its name had been synced
     for name, content in state.items():
         (folder / name).write_bytes(content)
-    return folder / "respool.db"
-
-
-def log_of(database: Path) -> dict[Key, Logged]:
-    """The log on such a disk; none where the power was cut before there was one."""
-    with closing(sqlite3.connect(database)) as db:
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'chunk'").fetchone():
-            return {}
-    return read_file(database)
+    return database
 
 
 def missing(log: dict[Key, Logged], seen: Transcripts) -> list[str]:
@@ -167,7 +158,7 @@ def whole_log(record: Path, folder: Path) -> dict[Key, Logged]:
     real = {file.name: file.read_bytes() for file in (record.parent / "data").glob("respool.db*")}
     now = disk.now()
     assert {name: now[name] == real[name] for name in now} == {"respool.db": True, "respool.db-wal": True}
-    return log_of(laid_out(now, folder))
+    return read_file(laid_out(now, folder))
 
 
 def cut_everywhere(record: Path, tmp_path: Path, how: str, count: int) -> int:
@@ -178,7 +169,7 @@ def cut_everywhere(record: Path, tmp_path: Path, how: str, count: int) -> int:
     cuts = Cuts(record, folder, how, moments(record, how, count, chance), chance)
     lossy = kept = 0
     for database, told in cuts:
-        log = log_of(database)
+        log = read_file(database)
         assert holes(log, whole) == []
         lossy += bool(missing(log, told))
         kept += sum(len(logged.frames) for logged in log.values())
@@ -191,7 +182,7 @@ def start_again(agent: Agent, record: Path, tmp_path: Path, synchronous: str) ->
     """After a power cut respool starts, and gives every response its end behind what had survived."""
     chance = random.Random(SEED)
     for database, _ in Cuts(record, tmp_path, "torn", moments(record, "unsynced", 1, chance), chance):
-        before = log_of(shutil.copytree(database.parent, tmp_path / "looked at") / database.name)
+        before = read_file(shutil.copytree(database.parent, tmp_path / "looked at") / database.name)
         start(agent, database, synchronous).kill()
         after = read_file(database)
         assert holes(before, after) == []
