@@ -117,9 +117,11 @@ class Lane:
                 await self._die(death)
             server = await asyncio.to_thread(self._start, Death("any time"))
             assert server is not None
-            self._waited_seconds = self._lack_of_processor(server)
-            await self._answer_for_the_last()
-            await asyncio.to_thread(server.kill)
+            try:
+                self._waited_seconds = self._lack_of_processor(server)
+                await self._answer_for_the_last()
+            finally:
+                server.kill()
             await asyncio.to_thread(self._look)
         finally:
             await self._library.close()
@@ -129,9 +131,10 @@ class Lane:
 
     async def _die(self, death: Death) -> None:
         server = await asyncio.to_thread(self._start, death)
-        self._waited_seconds = math.inf if server is None else self._lack_of_processor(server)
+        self._waited_seconds = math.inf
         if server is not None:
             try:
+                self._waited_seconds = self._lack_of_processor(server)
                 await self._answer_for_the_last()
                 await self._let_it_die(server, death)
             finally:
@@ -281,6 +284,7 @@ class Lane:
     def _check_calls(self) -> None:
         """The agent was called once at most for each create, and for nothing that is not in the log."""
         called = Counter(step.detail for step in self._agent.steps() if step.word == "CALLED")
+        assert any(called[text] for text in self._texts), "the agent's log has other words"
         twice = [text for text in self._texts if called[text] > 1]
         assert not twice, f"called again: {twice}"
         unknown = [text for text in self._texts - self._asked if called[text]]

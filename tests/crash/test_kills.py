@@ -78,7 +78,7 @@ async def test_nothing_that_a_client_saw_is_lost_or_repeated_by_a_kill(
     core_agent: Agent, tmp_path: Path, shim: Path
 ) -> None:
     print(f"RESPOOL_TEST_SEED={SEED}")
-    planned = deaths(random.Random(SEED), of_each=2, at_any_time=6)
+    planned = deaths(random.Random(SEED), of_each=2, at_any_time=4)
     figures = await live(core_agent, tmp_path, shim, planned, len(planned) // 2)
     print(figures)
     assert figures.deaths.total() == len(planned)

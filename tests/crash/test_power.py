@@ -23,7 +23,7 @@ from tests.crash.power import Disk, Seen, operations
 from tests.recorder import send
 
 SEED = int(os.environ.get("RESPOOL_TEST_SEED") or random.SystemRandom().randrange(2**32))
-CUTS = int(os.environ.get("RESPOOL_TEST_CUTS") or 3000)
+CUTS = int(os.environ.get("RESPOOL_TEST_CUTS") or 500)
 """Of the soak, for each way to lose."""
 
 Transcripts = dict[str, list[Stream | Objects]]
@@ -210,5 +210,5 @@ async def test_a_power_cut_loses_nothing_seen_when_full_and_leaves_an_earlier_mo
 
 @pytest.mark.soak
 @pytest.mark.parametrize("synchronous", ["full", "normal"])
-async def test_thousands_of_power_cuts(core_agent: Agent, tmp_path: Path, shim: Path, synchronous: str) -> None:
+async def test_hundreds_of_power_cuts(core_agent: Agent, tmp_path: Path, shim: Path, synchronous: str) -> None:
     await cut_a_life(core_agent, tmp_path, shim, synchronous, CUTS)
