@@ -51,9 +51,9 @@ _INTERNAL = Failure("server_error", "internal server error")
 class Stopped(Exception):
     """The run ends without a terminal event of the agent.
 
-    `unsent` is the whole answer if the client has been told nothing yet; None keeps what there is. `provisional` asks
-    to show the end before it is durable, because the storage is what failed. `alone` puts nothing before the end, which
-    then has the number after the last one committed.
+    `unsent` is the whole answer if the client has been told nothing yet; None keeps what there is. `provisional`: the
+    storage is what failed, and an end that it does not take either is shown before it is durable. `alone` puts nothing
+    before the end, which then has the number after the last one committed.
     """
 
     def __init__(
@@ -336,14 +336,22 @@ class Relay:
                 return
             stopped = Stopped(Status.CANCELLED)
         ending = await self._own_end(stopped)
-        if not stopped.provisional:
-            try:
-                await self._append(ending)
-            except Stopped as again:
+        try:
+            await self._append(ending)
+        except Stopped as again:
+            if stopped.provisional and again.provisional:
+                await self._show(ending)
+            else:
                 # The storage failed on this very end, or a cancel was committed before it; this happens once each.
                 await self._end_without_agent(again)
-            return
-        chunk = Chunk.of(self._mark[0], self._unwritten, _now_ms())
+
+    async def _show(self, ending: Ending) -> None:
+        """Tell an end that the storage does not take.
+
+        It was tried before, and that matters: a commit that failed at its sync is in the file until another is written
+        over it, and a crash would bring it back.
+        """
+        chunk = Chunk.of(self._mark[0], [ending.frame], _now_ms())
         self._ended(ending)
         self._tell_waiters()
         end = End(ending.status, ending.result, clock.latest_ms())

@@ -16,7 +16,7 @@ import pytest
 
 from tests.disk.bench import Bench, bench
 from tests.disk.shim import FOR_EVER, Kind, Shim
-from tests.proxy.client import error_of, events_of
+from tests.proxy.client import error_of, events_of, whole
 from tests.proxy.scene import BACKGROUND
 
 FAULTS = {
@@ -73,6 +73,23 @@ async def test_an_error_at_any_call_is_retried_or_fails_cleanly(tmp_path: Path, 
     assert seen["refused"]
     assert seen["failed"]
     assert seen["completed"]
+
+
+async def test_an_end_that_was_shown_while_nothing_could_be_synced_has_its_number_after_a_kill(
+    tmp_path: Path, shim_library: Path
+) -> None:
+    """What a commit has written that failed at its sync is in the file, and must not come back as something else."""
+    async with shimmed(tmp_path, shim_library) as (b, shim):
+        shim.arm(*FAULTS["sync EIO"], 9, FOR_EVER)
+        outcome = await b.run(20)
+        assert whole(outcome.events)["error"]["code"] == "storage_error"
+        b.server.kill()
+        shim.disarm()
+        await asyncio.to_thread(b.restart)
+        await b.ended(outcome.id)
+        events = await b.replay(outcome.id)
+        assert events[:-1] == outcome.events[:-1]
+        assert (events[-1].name, len(events)) == ("response.failed", len(outcome.events))
 
 
 READ_FAULTS = [FAULTS[name] for name in ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_BUSY", "read EIO")]
