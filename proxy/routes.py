@@ -6,6 +6,7 @@ encoded slash cannot make one route look like another. Source: CONTRACT section 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -29,6 +30,8 @@ OWN = "/_respool"
 HEALTH = f"{OWN}/health"
 UNGUARDED = frozenset({HEALTH, f"{OWN}/ready"})
 """For probes of the platform, which have no credentials."""
+
+_DESCRIPTION = files("respool.proxy").joinpath("openapi.json").read_bytes()
 
 # (segments behind /responses, method): what is ours of it; every other method passes through.
 _METHODS = {"create": ("POST",), "read": ("GET", "HEAD", "DELETE"), "cancel": ("POST",), "input_items": ("GET", "HEAD")}
@@ -121,6 +124,7 @@ class Routes:
             (f"{OWN}/responses", ["GET"], self.list_own),
             (HEALTH, ["GET"], self.health),
             (f"{OWN}/ready", ["GET"], self.ready),
+            (f"{OWN}/openapi.json", ["GET"], self.openapi),
         ):
             app.add_url_rule(rule, view.__name__, view, methods=methods, provide_automatic_options=False)
 
@@ -199,6 +203,10 @@ class Routes:
             raise errors.shutting_down()
         await self._store.ping()
         return _json(dumps({"status": "ready"}))
+
+    async def openapi(self) -> Response:
+        """GET /_respool/openapi.json: what these routes take and answer"""
+        return _json(_DESCRIPTION)
 
     def _asking(self) -> Asking:
         return asking(_scope(), self._settings.owner_headers)

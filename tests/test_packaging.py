@@ -39,7 +39,7 @@ def sources() -> set[str]:
         f"respool/{path.relative_to(REPOSITORY)}"
         for room in ROOMS
         for path in (REPOSITORY / room).rglob("*")
-        if path.suffix in {".py", ".sql"} or path.name == "py.typed"
+        if path.suffix in {".py", ".sql", ".json"} or path.name == "py.typed"
     }
 
 
