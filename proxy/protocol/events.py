@@ -100,6 +100,10 @@ def renumber_unparsed(name: bytes, data: bytes, seq: int) -> bytes | None:
 
     Looks at the first members and the last ones only: whether `data` is JSON between them is not its business.
     """
+    numbers = data.count(b'"sequence_number"')
+    if numbers > 1:
+        # One inside of something else is no harm; of two beside each other parsers take the last.
+        return None
     at = _NUMBER_FIRST.match(data)
     if at is not None:
         if data.endswith(b"}") if at[1] == name else at[1] is None and data.endswith(_type_last(name)):
@@ -110,7 +114,7 @@ def renumber_unparsed(name: bytes, data: bytes, seq: int) -> bytes | None:
         if at[2] == name or (at[2] is None and data.startswith(_type_first(name))):
             return data if at[1] == b"%d" % seq else b"%b%d%b" % (data[: at.start(1)], seq, data[at.end(1) :])
         return None
-    if b'"sequence_number"' not in data:
+    if not numbers:
         if data.endswith(_type_last(name)) and data[:1] == b"{":
             return b'{"sequence_number":%d,%b' % (seq, data[1:])
         if data.startswith(_type_first(name)) and data.endswith(b"}"):

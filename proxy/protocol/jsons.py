@@ -1,7 +1,7 @@
 """JSON in and out of bytes: orjson, and the standard library for what orjson refuses or would round."""
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -74,7 +74,10 @@ class _Numbers:
         number = float(text)
         if isfinite(number):
             return number
-        exact = Decimal(text)
+        try:
+            exact = Decimal(text)
+        except InvalidOperation as error:
+            raise ValueError("number out of range") from error
         self._out_of_range += 1
         # Each of them may take microseconds and kilobytes.
         if exact.adjusted() > _MOST_DIGITS or self._out_of_range > _MOST_OUT_OF_RANGE:

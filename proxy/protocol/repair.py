@@ -233,6 +233,8 @@ class Sequencer:
                 self._pass_on(name, data, parsed, frames)
         elif name == events.CREATED and not self.began:
             self.began = True
+            # What was created in progress cannot be queued any more: no status goes back.
+            self._queued = self._queued or response.get("status") != Status.QUEUED
             self._pass_on(name, data, parsed, frames)
         elif name == events.CREATED and not self._flowing:
             self._flowing, self._merged = True, response

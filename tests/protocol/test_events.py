@@ -353,3 +353,12 @@ def test_the_response_of_an_event_is_cut_out_as_it_stands() -> None:
 def test_only_an_object_is_parsed(data: bytes) -> None:
     with pytest.raises(BadEvent):
         events.parse(data)
+
+
+def test_of_a_number_that_an_agent_repeats_the_one_that_counts_is_ours() -> None:
+    for data in (
+        b'{"sequence_number":1,"type":"response.x","sequence_number":2,"delta":"y"}',
+        b'{"type":"response.x","sequence_number":1,"delta":"y","sequence_number":2}',
+        b'{"sequence_number":1,"type":"response.x","delta":"y","seq\\u0075ence_number":2}',
+    ):
+        assert loads(renumber(b"response.x", data, 7))["sequence_number"] == 7

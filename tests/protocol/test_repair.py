@@ -397,6 +397,7 @@ CREATED_QUEUED = said("created", response=snapshot(status="queued"))
         ([said("queued", response=snapshot()), CREATED, IN_PROGRESS], ["created", "queued", "in_progress"]),
         ([said("queued", response=snapshot()), said("queued", response=snapshot())], ["created", "queued"]),
         ([CREATED, IN_PROGRESS, said("queued", response=snapshot())], ["created", "in_progress"]),
+        ([CREATED, said("queued", response=snapshot()), DELTA], ["created", "in_progress"]),
         (
             [nameless("created", response=snapshot()), nameless("output_text.delta", delta="x")],
             ["created", "in_progress"],

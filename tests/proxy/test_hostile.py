@@ -198,6 +198,7 @@ BODIES: dict[str, bytes] = {
     "a larger integer": b'{"input":"x","temperature":' + b"9" * 100_000 + b"}",
     "a large number": b'{"input":"x","temperature":1e400,"metadata":{"a":1e400}}',
     "a larger number": b'{"input":"x","temperature":1e999999999}',
+    "an exponent of 30 digits": b'{"input":"x","temperature":1e' + b"9" * 30 + b"}",
     "many large numbers": b'{"input":"x","temperature":[' + b"1e400," * 5_000 + b"1]}",
     "NaN": b'{"input":"x","temperature":NaN}',
     "infinity": b'{"input":"x","temperature":-Infinity}',
