@@ -1,4 +1,4 @@
-"""What a large expiry costs those who write meanwhile."""
+"""What a process does about what has expired, and what that costs those who write meanwhile."""
 
 import asyncio
 import os
@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from respool.proxy.settings import Settings
@@ -14,6 +15,8 @@ from respool.proxy.sweeper import Sweeper
 from respool.store.base import Key
 from respool.store.log import Log
 from respool.store.sqlite import SqliteBackend
+from tests.proxy.agent import completed, delta, opening, saying, scripted
+from tests.serving import start_respool, until
 from tests.store.probe import chunk, end, follow, head
 
 LIVE = Key("ann", "live")
@@ -50,6 +53,25 @@ async def test_writers_go_on_while_much_expires(tmp_path: Path, responses: int, 
     assert left < 2**20
     assert wal < 16 * 2**20
     await store.close()
+
+
+async def test_a_process_gives_back_the_space_of_what_has_expired(tmp_path: Path) -> None:
+    path = tmp_path / "respool.db"
+    async with scripted(saying(*opening(), *[delta("x" * 10_000)] * 300, completed(""))) as agent:
+        server = start_respool(agent.url, tmp_path, "--retention-seconds", "0.5")
+        async with httpx.AsyncClient(base_url=server.url, timeout=None, trust_env=False) as client:
+            ids = [(await client.post("/responses", json={})).json()["id"] for _ in range(3)]
+            for id_ in ids:
+                while (await client.get(f"/responses/{id_}")).status_code == 200:
+                    pass
+            await until(lambda: path.stat().st_size < 500_000)
+        assert await asyncio.to_thread(server.stop) == 0
+    assert "swept responses=" in server.log.read_text()
+    assert _on_disk(path) < 500_000
+
+
+def _on_disk(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.parent.glob("respool.db*"))
 
 
 async def _ended(store: Log, key: Key, kilobytes: int) -> None:
