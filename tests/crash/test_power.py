@@ -205,7 +205,7 @@ async def cut_a_life(agent: Agent, tmp_path: Path, shim: Path, synchronous: str,
 async def test_a_power_cut_loses_nothing_seen_when_full_and_leaves_an_earlier_moment_when_normal(
     core_agent: Agent, tmp_path: Path, shim: Path, synchronous: str
 ) -> None:
-    await cut_a_life(core_agent, tmp_path, shim, synchronous, 40)
+    await cut_a_life(core_agent, tmp_path, shim, synchronous, 20)
 
 
 @pytest.mark.soak
