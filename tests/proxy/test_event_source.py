@@ -102,6 +102,7 @@ async def test_id_lines_go_together_with_leaving_the_obfuscation_out() -> None:
         (None, str(LAST + 1), None),
         (None, str(2**63), None),
         (None, str(2**200), None),
+        (None, "7" * 5000, None),
         (str(LAST), "0", None),
     ],
 )
@@ -129,7 +130,7 @@ async def test_a_cursor_in_the_query_alone_is_answered_with_an_empty_stream_behi
         assert response.headers["content-type"].startswith("text/event-stream")
 
 
-@pytest.mark.parametrize("header", ["abc", "1.5", "0x1", "1e3", "7" * 5000])
+@pytest.mark.parametrize("header", ["abc", "1.5", "0x1", "1e3"])
 async def test_a_header_that_is_no_integer_is_refused_and_not_taken_for_the_beginning(header: str) -> None:
     async with scene(HELLO) as s:
         path, _ = await ended(s)
