@@ -35,18 +35,20 @@ async def serving(
     *,
     store: Store | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    port: int = 0,
     **options: object,
 ) -> AsyncIterator[Served]:
-    """Serve on a free port until the block ends; runs still under way are cancelled then. `options` are Settings.
+    """Serve until the block ends; runs still under way are cancelled then. `options` are Settings.
 
-    Without a `store` it is a log in memory; `transport` stands in for the agent's side where no real one is wanted.
+    A `port` of 0 takes a free one. Without a `store` it is a log in memory; `transport` stands in for the agent's side
+    where no real one is wanted.
     """
     settings = Settings.model_validate({"upstream": upstream, "listen": "127.0.0.1:0", **options})
     store = store or Log(MemoryBackend())
     app = App(settings, store, transport)
     server = Server(app, limits_of(settings))
     await app.start()
-    listener = bind("127.0.0.1", 0)
+    listener = bind("127.0.0.1", port)
     port = listener.getsockname()[1]
     await server.listen(listener)
     try:

@@ -6,17 +6,20 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from examples import environments
+from respool.proxy.server import bind
+from respool.store.open import open_store
 from tests.cli.command import RESPOOL, Said, environment, respool
 from tests.cli.written import url_of
 from tests.proxy.agent import HELLO, Held, Script, Wire, saying, scripted
 from tests.proxy.client import Stream
 from tests.proxy.scene import id_from
-from tests.serving import start_respool
+from tests.serving import Served, serving, start_respool
 
 ANN = {"x-agent-user-id": "ann"}
 BOB = {"x-agent-user-id": "bob"}
@@ -24,10 +27,11 @@ BOB = {"x-agent-user-id": "bob"}
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`respool serve` as a process in front of a scripted agent, and its log."""
+    """respool in front of a scripted agent, and its log."""
 
     url: str
     log: Path
+    served: Served | None = None
 
     async def created(self, headers: dict[str, str], text: str = "hi") -> str:
         """The id of a new background response."""
@@ -56,9 +60,19 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, *scripts: Script, options: tuple[str, ...] = ()) -> AsyncIterator[Running]:
+async def running(folder: Path, *scripts: Script, **options: Any) -> AsyncIterator[Running]:
+    """respool in this process, on a log that names it."""
+    log, port = folder / "respool.db", environments.free_port()
+    store = await open_store(url_of(log), served_at=f"http://127.0.0.1:{port}")
+    async with scripted(*scripts) as agent, serving(agent.url, store=store, port=port, **options) as served:
+        yield Running(served.url, log, served)
+
+
+@contextlib.asynccontextmanager
+async def started_server(folder: Path, *scripts: Script) -> AsyncIterator[Running]:
+    """respool as the process that an operator starts."""
     async with scripted(*scripts) as agent:
-        server = await asyncio.to_thread(start_respool, agent.url, folder, *options)
+        server = await asyncio.to_thread(start_respool, agent.url, folder)
         try:
             yield Running(server.url, folder / "respool.db")
         finally:
@@ -79,7 +93,7 @@ async def say(process: asyncio.subprocess.Process, words: bytes) -> bytes:
 @pytest.mark.parametrize("place", ["log", "url"])
 async def test_a_live_response_is_followed_as_it_is_written(tmp_path: Path, place: str) -> None:
     held = Held(6)
-    async with running(tmp_path, held) as server:
+    async with started_server(tmp_path, held) as server:
         id_ = await server.created(ANN)
         where = ("--store", url_of(server.log)) if place == "log" else ("--url", server.url)
         tail = await asyncio.create_subprocess_exec(
@@ -184,8 +198,11 @@ async def test_prune_goes_through_the_server_and_what_needs_the_file_waits(tmp_p
 
 
 async def test_the_list_of_everybody_is_for_administrators(tmp_path: Path) -> None:
-    admin = f"127.0.0.1:{environments.free_port()}"
-    async with running(tmp_path, saying(*HELLO), options=("--admin-listen", admin)) as server:
+    async with running(tmp_path, saying(*HELLO)) as server:
+        assert server.served is not None
+        listener = bind("127.0.0.1", 0)
+        admin = f"127.0.0.1:{listener.getsockname()[1]}"
+        await server.served.server.listen(listener, {"admin": True})
         ids = [await server.created(headers) for headers in (ANN, BOB)]
         said = await server.on_url("ls")
         assert (said.code, "to administrators alone: say --user or --conversation" in said.err) == (6, True)
@@ -199,7 +216,7 @@ async def test_the_list_of_everybody_is_for_administrators(tmp_path: Path) -> No
 async def test_a_server_with_keys_is_shown_one(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("secret-key-of-this-test-0123456789\n")
     (tmp_path / "keys").chmod(0o600)
-    async with running(tmp_path, saying(*HELLO), options=("--api-key-file", str(tmp_path / "keys"))) as server:
+    async with running(tmp_path, saying(*HELLO), api_key_file=str(tmp_path / "keys")) as server:
         said = await server.on_url("ls", "--user", "ann")
         assert (said.code, "asks for a key: set RESPOOL_API_KEY" in said.err) == (6, True)
         for variables in (

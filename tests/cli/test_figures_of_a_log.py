@@ -164,6 +164,6 @@ async def test_a_response_without_an_event_can_be_plotted(tmp_path: Path) -> Non
 # The command as it is installed
 
 
-@pytest.mark.parametrize("arguments", [("--version",), ("stats", "--json"), ("check", "--json")])
+@pytest.mark.parametrize("arguments", [("--version",), ("check", "--json")])
 def test_the_command_runs_as_a_process(empty: Path, arguments: tuple[str, ...]) -> None:
     assert started(*arguments, store=empty).code == 0

@@ -15,7 +15,7 @@ import pytest
 from respool.store.status import Status
 from tests.cli.command import Said, started
 from tests.cli.screens import terminal
-from tests.cli.test_beside_a_server import ANN, Running, running
+from tests.cli.test_beside_a_server import ANN, Running, started_server
 from tests.cli.written import Told, message, seconds_ago, write
 from tests.proxy.agent import HELLO, saying
 
@@ -54,11 +54,12 @@ async def writing(server: Running) -> AsyncIterator[str]:
         yield id_
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(MANY, marks=pytest.mark.soak)])
-async def test_a_log_of_many_responses_is_looked_into_while_a_server_writes(tmp_path: Path, count: int) -> None:
+@pytest.mark.soak
+async def test_a_log_of_many_responses_is_looked_into_while_a_server_writes(tmp_path: Path) -> None:
+    count = MANY
     print(f"\n{count:,} responses")
     await write(tmp_path / "respool.db", responses(count))
-    async with running(tmp_path, saying(*HELLO)) as server:
+    async with started_server(tmp_path, saying(*HELLO)) as server:
         new = writing(server)
         newest = await anext(new)
         rows = [json.loads(line) for line in (await timed("ls", "--json", store=server.log)).lines]
