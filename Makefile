@@ -17,14 +17,14 @@ check: $(VENV)/.ready ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m 'not agent and not registry and not soak' tests
+	$(BIN)/python -m pytest -q -m 'not agent and not registry and not image and not soak' tests
 
 format: $(VENV)/.ready ## let ruff format and mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 test: check ## everything, with real agents, the real OpenAI client and the wheel
-	$(BIN)/python -m pytest -q -m '(agent or registry) and not soak' tests
+	$(BIN)/python -m pytest -q -m '(agent or registry or image) and not soak' tests
 
 soak: $(VENV)/.ready ## kills, faults and load for hours if asked to: SOAK="-k crash" takes a part
 	$(BIN)/python -m pytest -q -s -o timeout=0 -m soak $(SOAK) tests
