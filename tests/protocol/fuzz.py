@@ -1,10 +1,9 @@
 """Cases without end for what reads bytes of strangers: each is made of choices, and fails where a promise breaks.
 
-`python -m tests.protocol.fuzz WHICH [options of libFuzzer]` lets atheris, if it is installed, choose by coverage.
+By chance in `test_fuzz.py`, by coverage in `by_coverage.py`.
 """
 
 import random
-import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol, TypeVar
@@ -226,25 +225,3 @@ def renumber(choice: Choice) -> None:
 
 
 CASES: dict[str, Callable[[Choice], None]] = {"sse": sse, "body": body, "run": run, "renumber": renumber}
-
-
-def _by_coverage(which: str) -> None:
-    import atheris
-
-    class Bytes:
-        def __init__(self, data: bytes) -> None:
-            self._data = atheris.FuzzedDataProvider(data)
-
-        def below(self, limit: int) -> int:
-            return int(self._data.ConsumeIntInRange(0, limit - 1))
-
-    def one(data: bytes) -> None:
-        CASES[which](Bytes(data))
-
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], one)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    _by_coverage(sys.argv[1])
