@@ -43,8 +43,8 @@ def test_a_million_cases_hold(which: str) -> None:
 def test_cases_that_look_for_new_paths_hold(which: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed: pip install atheris")
-    runs = int(MANY * SHARES[which])
-    command = [sys.executable, "-m", "tests.protocol.by_coverage", which, f"-runs={runs}", f"-seed={SEED}", "-max_len=4096"]
+    options = [f"-runs={int(MANY * SHARES[which])}", f"-seed={SEED}", "-max_len=4096"]
+    command = [sys.executable, "-m", "tests.protocol.by_coverage", which, *options]
     done = subprocess.run(
         [*command, f"-artifact_prefix={tmp_path}/"],
         capture_output=True,
