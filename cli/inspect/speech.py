@@ -1,7 +1,6 @@
 """The events of a stream as a person follows them: text as it comes, calls, thoughts, and how it ends."""
 
 import sys
-from collections.abc import Callable
 
 from rich.console import Console
 from rich.text import Text
@@ -76,8 +75,3 @@ class Speech:
         if self._speaking is not None:
             self._out.print()
             self._speaking = None
-
-
-def speaker(out: Console) -> Callable[[bytes], None]:
-    """Prints the events of one stream."""
-    return Speech(out)

@@ -28,11 +28,6 @@ def console() -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def is_wide(out: Console) -> bool:
-    """Whether there is room for whole ids beside everything else."""
-    return out.width >= 150
-
-
 def show(out: Console, parts: Iterable[Any], *, pager: bool) -> None:
     """Print the parts one under the other, through a pager where they do not fit on the terminal."""
     with out.capture() as captured:
@@ -67,13 +62,6 @@ def print_json(value: Any) -> None:
 def print_json_text(data: bytes) -> None:
     """JSON that is text already, as one line."""
     sys.stdout.write(harmless.json(data.decode("utf-8", "replace")) + "\n")
-
-
-def pretty(value: Any) -> Text:
-    """JSON over several lines, for reading."""
-    import json
-
-    return Text(harmless.json(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
 
 
 def text(words: str, style: str = "") -> Text:

@@ -1,7 +1,6 @@
 """The life of a response, read from its events and the times at which they arrived."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from respool.proxy.protocol import events
@@ -116,12 +115,6 @@ class Timeline:
 def is_delta(name: bytes) -> bool:
     """Whether an event of this type carries a piece of the output: what a person calls a token."""
     return name.endswith(b".delta")
-
-
-def types_of(frames: Iterator[bytes]) -> Iterator[bytes]:
-    """The type of each encoded event, without parsing it."""
-    for frame in frames:
-        yield split(frame)[0]
 
 
 def is_end(frame: bytes) -> bool:
