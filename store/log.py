@@ -7,18 +7,25 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import accumulate
 
-from respool.store.base import (
+from respool.store.backend import (
     Adopt,
     Append,
     Backend,
+    Create,
+    Delete,
+    Expire,
+    RequestCancel,
+    Restore,
+    Start,
+    Withdraw,
+    Write,
+)
+from respool.store.base import (
     Chunk,
     Claim,
     Claimed,
-    Create,
-    Delete,
     End,
     Ended,
-    Expire,
     Filter,
     Gap,
     Head,
@@ -26,14 +33,9 @@ from respool.store.base import (
     Note,
     NotFound,
     Page,
-    RequestCancel,
-    Restore,
-    Start,
     StorageFailed,
     StoreError,
     Swept,
-    Withdraw,
-    Write,
 )
 from respool.store.crashpoint import Point, reach
 from respool.store.readings import Readings

@@ -4,29 +4,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from respool.store.base import (
-    CLAIM_SECONDS,
-    Adopt,
-    Append,
-    Chunk,
-    Claim,
-    Claimed,
-    Create,
-    Delete,
-    Expire,
-    Filter,
-    Head,
-    Key,
-    Note,
-    NotFound,
-    Page,
-    RequestCancel,
-    Restore,
-    Start,
-    StoreError,
-    Withdraw,
-    Write,
-)
+from respool.store.backend import Adopt, Append, Create, Delete, Expire, RequestCancel, Restore, Start, Withdraw, Write
+from respool.store.base import CLAIM_SECONDS, Chunk, Claim, Claimed, Filter, Head, Key, Note, NotFound, Page, StoreError
 from respool.store.standing import Change, Standing, appended, refusal, started
 
 

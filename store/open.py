@@ -2,7 +2,9 @@
 
 import os
 
-from respool.store.base import Archive, Backend, Store
+from respool.store.archive import Archive
+from respool.store.backend import Backend
+from respool.store.base import Store
 from respool.store.lock import Holder, serving
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend

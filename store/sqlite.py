@@ -8,27 +8,8 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
-from respool.store.base import (
-    Adopt,
-    Append,
-    Chunk,
-    Claimed,
-    Create,
-    Delete,
-    Expire,
-    Filter,
-    Head,
-    Key,
-    NotFound,
-    Page,
-    RequestCancel,
-    Restore,
-    Start,
-    StorageFailed,
-    StoreError,
-    Withdraw,
-    Write,
-)
+from respool.store.backend import Adopt, Append, Create, Delete, Expire, RequestCancel, Restore, Start, Withdraw, Write
+from respool.store.base import Chunk, Claimed, Filter, Head, Key, NotFound, Page, StorageFailed, StoreError
 from respool.store.crashpoint import Point, reach
 from respool.store.lock import Hold, Lock
 from respool.store.sqlite_blobs import LARGE_BYTES, write_blob

@@ -9,7 +9,8 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from respool.store.base import Expire, Key
+from respool.store.backend import Expire
+from respool.store.base import Key
 from respool.store.statements import statements
 
 SLICE_ROWS = 500

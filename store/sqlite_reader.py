@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 from respool.store import sqlite_survey
-from respool.store.base import Fault, Filter, Head, Incompatible, Key, Last, Page, StorageFailed, StoreError, Survey
+from respool.store.archive import Fault, Last, Survey
+from respool.store.base import Filter, Head, Incompatible, Key, Page, StorageFailed, StoreError
 from respool.store.sqlite_file import NEWEST, Connection, recognise
 from respool.store.sqlite_rows import find_head, find_request, find_result, list_heads, read_page
 

@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from respool.store.base import Fault, Key, Last, Survey
+from respool.store.archive import Fault, Last, Survey
+from respool.store.base import Key
 from respool.store.sqlite_file import in_transaction
 from respool.store.sqlite_rows import unpacked
 from respool.store.statements import statements

@@ -2,23 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from respool.store.base import (
-    Append,
-    Begun,
-    Cancelled,
-    Create,
-    Delete,
-    Ended,
-    Exists,
-    Fenced,
-    Gap,
-    InFlight,
-    NotFound,
-    RequestCancel,
-    Start,
-    StoreError,
-    Withdraw,
-)
+from respool.store.backend import Append, Create, Delete, RequestCancel, Start, Withdraw
+from respool.store.base import Begun, Cancelled, Ended, Exists, Fenced, Gap, InFlight, NotFound, StoreError
 from respool.store.status import Status
 
 Change = Create | Start | Withdraw | Append | RequestCancel | Delete

@@ -75,7 +75,7 @@ class Arrivals:
         return found
 
     def json(self) -> JsonObject:
-        """The stable shape: see README."""
+        """The stable shape: see docs/json.md."""
         first = self.timeline.first_output_ms
         return {
             "id": self.head.key.id,

@@ -15,7 +15,8 @@ from respool.cli.inspect.trouble import BROKEN, told
 from respool.cli.inspect.where import JsonOption, StoreOption, UrlOption, Where, archive, where
 from respool.proxy.protocol.jsons import JsonObject
 from respool.proxy.protocol.timeline import is_end
-from respool.store.base import Archive, Fault, Filter, Key, Survey
+from respool.store.archive import Archive, Fault, Survey
+from respool.store.base import Filter, Key
 from respool.store.open import served_by
 from respool.store.status import Status
 
@@ -33,7 +34,7 @@ class Finding:
     key: Key | None = None
 
     def json(self) -> JsonObject:
-        """The stable shape: see README."""
+        """The stable shape: see docs/json.md."""
         key = self.key
         return {
             "level": self.level,

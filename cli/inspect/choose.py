@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from respool.cli.inspect.source import Source, StoreSource
 from respool.cli.inspect.trouble import NOT_FOUND, Trouble
 from respool.cli.inspect.where import Where
-from respool.store.base import Archive, Filter, Head, Key, NotFound
+from respool.store.archive import Archive
+from respool.store.base import Filter, Head, Key, NotFound
 
 NEWEST = ("-", "latest")
 _CANDIDATES = 10

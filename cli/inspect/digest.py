@@ -33,7 +33,7 @@ class Digest:
         return None if at_ms is None or not self.has_times else max(0, at_ms - created_ms(self.head))
 
     def json(self) -> JsonObject:
-        """The stable shape: see README."""
+        """The stable shape: see docs/json.md."""
         head, line = self.head, self.timeline
         silence = line.silence
         times = {

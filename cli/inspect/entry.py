@@ -31,7 +31,7 @@ class Entry:
         return figures.rate(self.tokens, self.duration_ms)
 
     def json(self) -> JsonObject:
-        """The stable shape: see README."""
+        """The stable shape: see docs/json.md."""
         head = self.head
         speed = self.tokens_per_second
         return {

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
-from respool.store.base import Archive, Chunk, End, Head, Key
+from respool.store.archive import Archive
+from respool.store.base import Chunk, End, Head, Key
 from respool.store.status import Status
 
 VERSION = 1

@@ -14,7 +14,8 @@ from respool.cli.inspect.ls import StatusOption, conditions, now_ms
 from respool.cli.inspect.source import Source, StoreSource, pages
 from respool.cli.inspect.trouble import WRONG_OPTIONS, Trouble, told
 from respool.cli.inspect.where import StoreOption, UrlOption, UserOption, Where, archive, opened, where
-from respool.store.base import Filter, Head, Store, Survey
+from respool.store.archive import Survey
+from respool.store.base import Filter, Head, Store
 
 _TOGETHER = 50
 _SLICE_BYTES = 256 * 4096

@@ -9,7 +9,8 @@ from respool.proxy.protocol.accumulator import Accumulator
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import JsonObject, loads
 from respool.proxy.protocol.sse import split
-from respool.store.base import Archive, Chunk, Filter, Head, Key, NotFound
+from respool.store.archive import Archive
+from respool.store.base import Chunk, Filter, Head, Key, NotFound
 
 PAGE_BYTES = 1 << 20
 _POLL_SECONDS = 0.1

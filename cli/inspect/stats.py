@@ -18,7 +18,8 @@ from respool.cli.inspect.source import StoreSource, pages
 from respool.cli.inspect.trouble import told
 from respool.cli.inspect.where import JsonOption, StoreOption, UrlOption, Where, archive, where
 from respool.proxy.protocol.jsons import JsonObject
-from respool.store.base import Archive, Filter, Head, NotFound, Survey
+from respool.store.archive import Archive, Survey
+from respool.store.base import Filter, Head, NotFound
 from respool.store.status import Status
 
 PERCENTILES = (50, 90, 99, 100)
@@ -37,7 +38,7 @@ class Stats:
     tokens_per_second: Sequence[float]
 
     def json(self) -> JsonObject:
-        """The stable shape: see README."""
+        """The stable shape: see docs/json.md."""
         survey = self.survey
         return {
             "responses": sum(survey.by_status.values()),

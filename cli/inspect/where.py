@@ -10,7 +10,8 @@ import typer
 
 from respool.cli.inspect.source import Source, StoreSource
 from respool.cli.inspect.trouble import NO_STORE, WRONG_OPTIONS, Trouble
-from respool.store.base import Archive, Filter, Incompatible, StorageFailed, StoreError
+from respool.store.archive import Archive
+from respool.store.base import Filter, Incompatible, StorageFailed, StoreError
 from respool.store.open import DEFAULT_STORE, open_reader
 
 _COMPLETED = 50

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from respool.store.base import Append, Chunk, Create, End, Head, Key, Write
+from respool.store.backend import Append, Create, Write
+from respool.store.base import Chunk, End, Head, Key
 from respool.store.sqlite import SqliteBackend
 from respool.store.status import Status
 from tests.proxy.agent import delta, frame, opening

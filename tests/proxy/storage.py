@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from respool.store.base import Head, Key, StoreError, Write
+from respool.store.backend import Write
+from respool.store.base import Head, Key, StoreError
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from tests.serving import until

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from respool.store.base import Append, RequestCancel
+from respool.store.backend import Append, RequestCancel
 from tests.proxy.agent import Held, Wire, answer, answering, completed, delta, opening, saying, silent
 from tests.proxy.client import deltas, dial, error_of, events_of, text_of, whole
 from tests.proxy.scene import BACKGROUND, id_from, scene

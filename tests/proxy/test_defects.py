@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from respool.store.base import Create, Key, Page, StoreError, Write
+from respool.store.backend import Create, Write
+from respool.store.base import Key, Page, StoreError
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from tests.proxy.agent import Wire, answer, closing, completed, delta, opening, saying

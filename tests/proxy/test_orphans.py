@@ -10,7 +10,8 @@ from respool.proxy.protocol.jsons import dumps
 from respool.proxy.protocol.sse import encode
 from respool.proxy.server import Server, bind
 from respool.proxy.settings import Settings
-from respool.store.base import Adopt, Chunk, Head, Key, Store
+from respool.store.backend import Adopt
+from respool.store.base import Chunk, Head, Key, Store
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.status import Status

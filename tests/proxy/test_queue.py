@@ -14,7 +14,7 @@ from examples.environments import free_port
 from respool.proxy.calls import kept
 from respool.proxy.run import Call
 from respool.proxy.settings import Settings
-from respool.store.base import Start
+from respool.store.backend import Start
 from respool.store.log import Log
 from respool.store.open import open_store
 from respool.store.status import Status

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from respool.store.base import Append, Create, Filter, RequestCancel, StorageFailed
+from respool.store.backend import Append, Create, RequestCancel
+from respool.store.base import Filter, StorageFailed
 from respool.store.log import Log
 from tests.proxy.agent import (
     Held,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from respool.store.base import Append, Create, RequestCancel
+from respool.store.backend import Append, Create, RequestCancel
 from tests.checker import Objects, Stream, Transcript, faults, read_store
 from tests.proxy.agent import HELLO, SPEAKING, Held, Wire, answer, delta, frame, opening, saying, silent
 from tests.proxy.client import deltas, dial, error_of, posting, text_of, whole

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from respool.store.backend import Backend
 from respool.store.base import (
     CLAIM_SECONDS,
-    Backend,
     Begun,
     Cancelled,
     Chunk,

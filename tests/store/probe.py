@@ -4,22 +4,8 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from respool.store.base import (
-    Adopt,
-    Backend,
-    Chunk,
-    Claimed,
-    End,
-    Expire,
-    Filter,
-    Head,
-    Key,
-    Page,
-    StorageFailed,
-    Store,
-    StoreError,
-    Write,
-)
+from respool.store.backend import Adopt, Backend, Expire, Write
+from respool.store.base import Chunk, Claimed, End, Filter, Head, Key, Page, StorageFailed, Store, StoreError
 from respool.store.status import Status
 
 KEY = Key("ann", "r1")

@@ -5,19 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from respool.store.base import (
-    Cancelled,
-    Ended,
-    Fenced,
-    Filter,
-    Gap,
-    Key,
-    NotFound,
-    RequestCancel,
-    StorageFailed,
-    StoreError,
-    Write,
-)
+from respool.store.backend import RequestCancel, Write
+from respool.store.base import Cancelled, Ended, Fenced, Filter, Gap, Key, NotFound, StorageFailed, StoreError
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.status import Status

@@ -16,26 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from respool.store.base import (
-    CLAIM_SECONDS,
-    Adopt,
-    Append,
-    Claim,
-    Create,
-    Delete,
-    Expire,
-    Fenced,
-    Filter,
-    Incompatible,
-    Key,
-    Locked,
-    Note,
-    RequestCancel,
-    Start,
-    StorageFailed,
-    Withdraw,
-    Write,
-)
+from respool.store.backend import Adopt, Append, Create, Delete, Expire, RequestCancel, Start, Withdraw, Write
+from respool.store.base import CLAIM_SECONDS, Claim, Fenced, Filter, Incompatible, Key, Locked, Note, StorageFailed
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.open import open_reader, open_store

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from respool.store.base import Filter, Incompatible, Key, NotFound, Reader, StorageFailed
+from respool.store.backend import Reader
+from respool.store.base import Filter, Incompatible, Key, NotFound, StorageFailed
 from respool.store.log import Log
 from respool.store.open import open_reader, open_store
 from tests.store.probe import KEY, OTHER, chunk, end, head, killed, numbered

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from respool.store.base import Archive, Fault, Key
+from respool.store.archive import Archive, Fault
+from respool.store.base import Key
 from respool.store.lock import Holder
 from respool.store.open import open_reader, open_store, served_by
 from respool.store.status import Status
