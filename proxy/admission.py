@@ -25,7 +25,7 @@ from respool.proxy.run import Backlog, Call, Run
 from respool.proxy.runs import Runs
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
-from respool.store.base import Claim, Claimed, Exists, Head, Key, NotFound, StorageFailed, Store, StoreError
+from respool.store.base import Claim, Claimed, Exists, Head, Key, NotFound, StorageFailed, Store
 from respool.store.log import FURTHEST
 from respool.store.status import Status
 
@@ -203,12 +203,13 @@ class Admission:
             # Two private runs may well have the same id: nobody can ask for it.
             head = replace(head, key=Key(f"private {next(self._private_owners)}", head.key.id))
         slot, kept = self._runs.slots.ask(), None
-        if not slot.has_come:
-            head = replace(head, status=Status.QUEUED)
-            kept = calls.kept(self._settings, admitted.call) if plan.background else None
         try:
+            if not slot.has_come:
+                head = replace(head, status=Status.QUEUED)
+                kept = calls.kept(self._settings, admitted.call) if plan.background else None
             await store.create(head, admitted.request if plan.store else b"", admitted.claim, kept)
-        except StoreError as error:
+        except BaseException as error:
+            # Whatever it was: a slot that nobody gives back is lost to all runs after this one.
             slot.give_back()
             if isinstance(error, Exists):
                 raise errors.id_conflict() from None

@@ -46,6 +46,15 @@ async def test_a_defect_at_the_create_is_an_error_without_a_detail(asked: dict[s
         assert s.agent.asked == []
 
 
+async def test_a_defect_at_the_create_takes_no_turn_from_those_who_come_after() -> None:
+    backend = Defective("create")
+    async with scene(saying(*answer("a")), store=Log(backend), max_in_flight=1) as s:
+        assert (await s.create()).status_code == 500
+        backend.at = ""
+        async with asyncio.timeout(20):
+            assert (await s.create()).json()["status"] == "completed"
+
+
 async def test_a_defect_in_a_stream_that_has_begun_cuts_it() -> None:
     # Nothing of an ended response stays in memory, so that a replay must read what cannot be read.
     store = Log(Defective("read on"), ended_tail_bytes=0)
