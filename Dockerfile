@@ -1,5 +1,5 @@
 # Two results in one: an image that serves, and the folder /opt/respool, which carries its own Python, SQLite and C library
-# and can be copied into any other Linux image that has a shell:
+# and can be copied into other images that have a shell and readlink:
 #
 #     COPY --from=respool /opt/respool /opt/respool
 #     ENTRYPOINT ["/opt/respool/bin/respool", "run", "--"]

@@ -1,4 +1,4 @@
-"""Gather respool, Python and every library under them into one folder that runs in any Linux image with a shell.
+"""Gather respool, Python and every library under them into one folder that runs in other images too.
 
     python bundle.py PACKAGES FOLDER [LIBRARY...]
 
