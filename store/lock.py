@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -29,16 +29,9 @@ class Lock:
     @classmethod
     def acquire(cls, path: str, url: str) -> Self:
         """Take the lock file `path` and write into it who we are. Raises Locked, StorageFailed."""
+        descriptor = _locked(path, os.O_RDWR | os.O_CREAT, lambda: str(holder(path) or "another process"))
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageFailed(f"{path}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write(descriptor, f"{os.getpid()}\n{url}\n")
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise Locked(f"{path} is held by {holder(path) or 'another process'}") from error
         except OSError as error:
             os.close(descriptor)
             raise StorageFailed(f"{path}: {error.strerror}") from error
@@ -67,19 +60,7 @@ class Hold:
     @classmethod
     def take(cls, path: str) -> Self:
         """Take hold of the file at `path`, before SQLite opens it. Raises Locked, StorageFailed."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StorageFailed(f"{path}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise Locked(f"{path} is held by another process, by another of its names") from error
-        except OSError as error:
-            os.close(descriptor)
-            raise StorageFailed(f"{path}: {error.strerror}") from error
-        return cls(path, descriptor)
+        return cls(path, _locked(path, os.O_RDONLY, lambda: "another process, by another of its names"))
 
     def watch(self, suffixes: Sequence[str]) -> None:
         """From now on look after the files beside it too, as far as they are there."""
@@ -104,6 +85,23 @@ class Hold:
     def release(self) -> None:
         """Let go, after SQLite has: closing a descriptor of the file drops the locks that SQLite has on it."""
         os.close(self._descriptor)
+
+
+def _locked(path: str, flags: int, holder_of_it: Callable[[], str]) -> int:
+    """A descriptor of the file, with the lock on it. Raises Locked, StorageFailed."""
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageFailed(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise Locked(f"{path} is held by {holder_of_it()}") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise StorageFailed(f"{path}: {error.strerror}") from error
+    return descriptor
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

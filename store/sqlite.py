@@ -77,9 +77,7 @@ class SqliteBackend:
             for _ in range(READERS):
                 readers.append(await Connection.reader(path))
                 opening.push_async_callback(readers[-1].close)
-                await readers[-1].run(_cache_little)
-                # Only a first read opens what lies beside the file; later it may have been taken away.
-                await readers[-1].run(_look)
+                await readers[-1].run(_begin_reading)
             await writer.run(_touch)
             file.watch(("-wal", "-shm"))
             return cls(file, writer, readers, opening.pop_all())
@@ -269,12 +267,10 @@ def _insert_blob(db: sqlite3.Connection, table: Literal["request", "result"], ru
     write_blob(db, table, "body", run, body)
 
 
-def _cache_little(db: sqlite3.Connection) -> None:
-    """Histories are read once, from front to back: what the system caches of the file is enough."""
+def _begin_reading(db: sqlite3.Connection) -> None:
+    # Histories are read once, from front to back: what the system caches of the file is enough.
     db.execute("PRAGMA cache_size = -256")
-
-
-def _look(db: sqlite3.Connection) -> None:
+    # Only a first read opens what lies beside the file; later it may have been taken away.
     db.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 

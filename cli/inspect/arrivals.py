@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from respool.cli.inspect.entry import created_ms
 from respool.cli.inspect.source import Source
 from respool.proxy.protocol.jsons import JsonObject
-from respool.proxy.protocol.timeline import Span, Timeline
+from respool.proxy.protocol.timeline import Silence, Span, Timeline
 from respool.store.base import Chunk, Head
 
 _SILENCES = 3
@@ -20,20 +20,6 @@ class Arrival:
     first_seq: int
     events: int
     bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """No event between two arrivals: milliseconds after the POST, and the last event before (-1: before the first)."""
-
-    from_ms: int
-    until_ms: int
-    after_seq: int
-
-    @property
-    def ms(self) -> int:
-        """How long it was."""
-        return self.until_ms - self.from_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +43,11 @@ class Arrivals:
             counted[min(count - 1, arrival.ms * count // (self.total_ms + 1))] += arrival.events
         return counted
 
-    def gaps(self, most: int = _SILENCES) -> list[Gap]:
-        """The longest silences, longest first: those that take a twentieth of the time and more."""
+    def gaps(self, most: int = _SILENCES) -> list[Silence]:
+        """The longest silences after the POST, longest first: those that take a twentieth of the time and more."""
         gaps, at_ms, seq = [], 0, -1
         for arrival in self.arrivals:
-            gaps.append(Gap(at_ms, arrival.ms, seq))
+            gaps.append(Silence(at_ms, arrival.ms, seq))
             at_ms, seq = arrival.ms, arrival.first_seq + arrival.events - 1
         longest = sorted(gaps, key=lambda gap: gap.ms, reverse=True)[:most]
         return [gap for gap in longest if gap.ms * 20 >= self.total_ms and gap.ms > 0]

@@ -41,7 +41,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The longest time between two arrivals: unix milliseconds, and the number of the last event before it."""
+    """No event between two arrivals: milliseconds since one moment, which is 1970 in a Timeline.
+
+    `after_seq` is the number of the last event before it, -1 before the first.
+    """
 
     from_ms: int
     until_ms: int
@@ -57,7 +60,8 @@ class Silence:
 class Timeline:
     """Feed it every event in order; all of it can be read at any time.
 
-    `first_output_ms` is the arrival of the first delta, or where there was none of the first item that was whole.
+    `first_output_ms` is the arrival of the first delta, or where there was none of the first item that was whole;
+    `silence` the longest time between two arrivals.
     """
 
     steps: list[Step] = field(default_factory=list)
