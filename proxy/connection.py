@@ -146,6 +146,7 @@ class Connection:
             **state,
             "abort": self._transport.abort,
             "send_chunk": self._send_chunk,
+            "offer_chunk": self._offer_chunk,
             "has_left": self._has_left,
         }
 
@@ -256,15 +257,27 @@ class Connection:
 
         Past Hypercorn and h11, which keep no state about chunks and take longer over one than everything else does.
         """
-        await self._write(b"%x\r\n%b\r\n" % (len(data), data))
+        await self._write(_chunk(data))
+
+    def _offer_chunk(self, data: bytes) -> bool:
+        """The same if nothing of what was sent before still has to leave this process; else False, and nothing."""
+        if self._is_ending or self._transport.is_closing() or self._transport.get_write_buffer_size():
+            return False
+        data = _chunk(data)
+        self._count_sent(len(data))
+        self._transport.write(data)
+        return True
+
+    def _count_sent(self, size: int) -> None:
+        self._sent += size
+        if self._looking is None:
+            self._taken, self._idle_looks = self._sent - size, 0
+            self._look_later()
 
     async def _write(self, data: bytes) -> None:
         if self._is_ending:
             return
-        self._sent += len(data)
-        if self._looking is None:
-            self._taken, self._idle_looks = self._sent - len(data), 0
-            self._look_later()
+        self._count_sent(len(data))
         try:
             self._writer.write(data)
             await self._writer.drain()
@@ -308,6 +321,10 @@ class Connection:
             self._transport.abort()
         else:
             self._look_later()
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _refusal(error: WireError) -> bytes:

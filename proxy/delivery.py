@@ -72,11 +72,19 @@ async def stream(
     `run` is given for the client of the POST: if it is refused after the answer began, its error is the only frame.
     """
     head = [*SSE_HEADERS, *headers]
+
+    def give(chunk: Chunk) -> bool:
+        if not reply.offer(shown(chunk)):
+            return False
+        if run is not None:
+            run.backlog.sent(len(chunk.data))
+        return True
+
     try:
         # Before the head, so that what cannot be read at all is told in the shape of the API.
         first = await store.read(key, after, PAGE_BYTES)
         await reply.start(200, head)
-        async with aclosing(follow(store, key, after, keep_alive_seconds, first)) as pages:
+        async with aclosing(follow(store, key, after, keep_alive_seconds, first, give)) as pages:
             del first  # whoever follows for hours does not keep it
             while True:
                 sent = await _write(reply, await reply.listen(pages.__anext__), shown)

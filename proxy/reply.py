@@ -53,6 +53,7 @@ class Reply:
         # What the server tells of the connection; another server has none of it.
         wire = scope.get("state", {})
         self._send_chunk: Callable[[bytes], Awaitable[None]] | None = wire.get("send_chunk")
+        self._offer_chunk: Callable[[bytes], bool] = wire.get("offer_chunk", lambda _: False)
         self._has_left: Callable[[], bool] = wire.get("has_left", lambda: False)
         self.started = False
 
@@ -114,6 +115,12 @@ class Reply:
             await self._write(data[at : at + _SLICE_BYTES])
             # A write to a connection that died succeeds at once: without this the loop would never run anything else.
             await asyncio.sleep(0)
+
+    def offer(self, data: bytes) -> bool:
+        """Send a part of the body now if the client is there to take it, without waiting; else False, and nothing."""
+        if self._gone or not self._is_chunked or not 0 < len(data) <= _SLICE_BYTES:
+            return False
+        return self._offer_chunk(data)
 
     async def _write(self, data: bytes) -> None:
         if self._gone:

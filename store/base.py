@@ -248,6 +248,19 @@ class Filter:
     texts: tuple[bytes, ...] = ()
 
 
+class Follower(Protocol):
+    """A reader that has read all there is and is given what comes, without a turn of its own."""
+
+    after: int
+    """The number that it has got to; it must count on by itself."""
+
+    def take(self, chunk: Chunk) -> bool:
+        """Take a chunk that has just become durable; False for one that it cannot take now and will have to read.
+
+        Called on the event loop between other things, so it must not wait; a chunk may lie anywhere to its `after`.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Swept:
     """What a call of `expire` did: the responses that nobody finds any more, and whether there is more to do."""
@@ -315,6 +328,12 @@ class Store(Protocol):
 
     async def wait(self, key: Key, after: int) -> None:
         """Return once `read` after `after` would show an event, the end or NotFound. Level-triggered."""
+
+    async def follow(self, key: Key, follower: Follower) -> None:
+        """`wait` behind a follower that is given every chunk that comes, and return once there is one it did not take.
+
+        Whatever a chunk does to a follower, it is left alone from then on, and finds the chunk by reading.
+        """
 
     async def head(self, key: Key) -> Head:
         """Raises NotFound."""

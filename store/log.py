@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from respool.store.backend import (
@@ -27,6 +27,7 @@ from respool.store.base import (
     End,
     Ended,
     Filter,
+    Follower,
     Gap,
     Head,
     Key,
@@ -170,14 +171,17 @@ class Log:
         return await storage.read(key, after, max_bytes)
 
     async def wait(self, key: Key, after: int) -> None:
+        await self.follow(key, _Waiting(after))
+
+    async def follow(self, key: Key, follower: Follower) -> None:
         while not self._closed:
             try:
                 tail = self._tails.get(key) or await self._live_tail(key)
             except NotFound:
                 return
-            if self._closed or tail is None or tail.settles(after):
+            if self._closed or tail is None or tail.settles(follower.after):
                 return
-            await tail.changed()
+            await tail.changed(follower)
 
     async def _live_tail(self, key: Key) -> Tail | None:
         """The tail of a response, made if need be; None for one that ended so long ago that it has none."""
@@ -326,6 +330,16 @@ class Log:
             reach(Point.ENDED)
             tail.end()
             self._tails.retire(key)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A follower that takes nothing, and only wants to know."""
+
+    after: int
+
+    def take(self, chunk: Chunk) -> bool:
+        return chunk.last <= self.after
 
 
 def _key(write: Write) -> Key | None:

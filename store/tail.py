@@ -1,16 +1,25 @@
 """The hot end of the responses: their last events in memory, shared by all readers, and the readers that wait."""
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from itertools import islice
 
-from respool.store.base import Chunk, Key, Page
+from respool.store.base import Chunk, Follower, Key, Page
+
+log = logging.getLogger(__name__)
 
 CHUNK_OVERHEAD = 300
 """Bytes that Python's objects add to a chunk: events that come one by one would cost more than they show."""
 
 TAIL_OVERHEAD = 1000
 """The same for a tail, so that tails without events count too."""
+
+# A chunk is given to so many followers in one turn of the loop: to each it is a write to a socket.
+_FOLLOWERS_A_TURN = 128
+
+_Waiting = tuple[asyncio.Future[None], Follower]
 
 
 class Tail:
@@ -29,7 +38,7 @@ class Tail:
         self._limit = limit
         self._chunks: deque[Chunk] = deque()
         self._newest: Page | None = None
-        self._waiting: dict[asyncio.Future[None], None] = {}
+        self._waiting: dict[asyncio.Future[None], Follower] = {}
 
     def add(self, chunk: Chunk) -> None:
         """Show `chunk`, which continues the tail."""
@@ -40,7 +49,8 @@ class Tail:
         self.floor = self._chunks[0].first
         self.last_seq = chunk.last
         self._newest = None
-        self.wake()
+        if self._waiting:
+            self._give(chunk, iter(tuple(self._waiting.items())))
 
     def end(self) -> None:
         """Show that there will be no further event."""
@@ -72,10 +82,25 @@ class Tail:
         """True when a reader at `after` has nothing to wait for here."""
         return self.last_seq > after or self.ended
 
-    async def changed(self) -> None:
-        """Return at the next change."""
+    def _give(self, chunk: Chunk, waiting: Iterator[_Waiting]) -> None:
+        """Give a chunk to those that waited when it came, some in each turn of the loop."""
+        given = 0
+        for waiter, follower in islice(waiting, _FOLLOWERS_A_TURN):
+            given += 1
+            if waiter in self._waiting and not _takes(follower, chunk):
+                self._wake(waiter)
+        if given == _FOLLOWERS_A_TURN:
+            asyncio.get_running_loop().call_soon(self._give, chunk, waiting)
+
+    def _wake(self, waiter: asyncio.Future[None]) -> None:
+        del self._waiting[waiter]
+        if not waiter.done():
+            waiter.set_result(None)
+
+    async def changed(self, follower: Follower) -> None:
+        """Return at the next change that is more than chunks which the follower takes."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = None
+        self._waiting[waiter] = follower
         try:
             await waiter
         finally:
@@ -83,10 +108,8 @@ class Tail:
 
     def wake(self) -> None:
         """Let every waiting reader look again."""
-        waiting, self._waiting = self._waiting, {}
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        for waiter in tuple(self._waiting):
+            self._wake(waiter)
 
 
 class Tails:
@@ -142,6 +165,15 @@ class Tails:
         """Let every waiting reader look again."""
         for tail in self._live.values():
             tail.wake()
+
+
+def _takes(follower: Follower, chunk: Chunk) -> bool:
+    try:
+        return follower.take(chunk)
+    except Exception:
+        # It must not fail those who write and the other readers; it will fail by itself when it reads.
+        log.exception("follower_failed")
+        return False
 
 
 def _cost(chunk: Chunk) -> int:

@@ -13,7 +13,7 @@ from respool.store.memory import MemoryBackend
 from tests.proxy.agent import Held, Wire, answer, delta, opening, saying
 from tests.proxy.client import events_of, text_of, whole
 from tests.proxy.scene import BACKGROUND, scene
-from tests.store.probe import KEY, chunk, end, head
+from tests.store.probe import KEY, chunk, end, head, let_others_run
 
 HELLO = saying(*answer("Hel", "lo"))
 LAST = len(answer("Hel", "lo")) - 1
@@ -252,6 +252,48 @@ async def test_following_goes_on_where_the_log_does() -> None:
     assert (await waiting).ended
     with pytest.raises(StopAsyncIteration):
         await anext(pages)
+    await log.close()
+
+
+async def test_what_comes_live_is_given_without_a_page_as_far_as_it_is_taken() -> None:
+    log = await log_with(b"a")
+    given: list[int] = []
+
+    def give(one: Chunk) -> bool:
+        given.append(one.first)
+        return one.first != 4
+
+    pages = follow(log, KEY, -1, 0, give=give)
+    assert numbers((await anext(pages)).chunks) == [0]
+    waiting = asyncio.ensure_future(anext(pages))
+    await let_others_run()
+    for number in range(1, 5):
+        await log.append(KEY, 1, chunk(number, b"x"))
+    assert numbers((await waiting).chunks) == [4]
+    waiting = asyncio.ensure_future(anext(pages))
+    await let_others_run()
+    await log.append(KEY, 1, chunk(5, b"x"), end=end())
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+    assert given == [1, 2, 3, 4, 5]
+    await log.close()
+
+
+async def test_a_live_chunk_is_not_given_to_whoever_begins_in_the_middle_of_it() -> None:
+    log = await log_with(b"a")
+    given: list[int] = []
+    pages = follow(log, KEY, 3, 0, give=lambda one: bool(given.append(one.first)) or True)
+    waiting = asyncio.ensure_future(anext(pages))
+    await let_others_run()
+    await log.append(KEY, 1, chunk(1, b"b", b"c"))
+    await log.append(KEY, 1, chunk(3, b"d", b"e"))
+    assert numbers((await waiting).chunks) == [4]
+    waiting = asyncio.ensure_future(anext(pages))
+    await let_others_run()
+    await log.append(KEY, 1, chunk(5, b"f"), end=end())
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+    assert given == [5]
     await log.close()
 
 

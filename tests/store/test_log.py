@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from respool.store.backend import RequestCancel, Write
-from respool.store.base import Cancelled, Ended, Fenced, Filter, Gap, Key, NotFound, StorageFailed, StoreError
+from respool.store.base import Cancelled, Chunk, Ended, Fenced, Filter, Gap, Key, NotFound, StorageFailed, StoreError
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.status import Status
@@ -198,6 +198,80 @@ async def test_many_followers_are_all_woken(store: Log) -> None:
         await store.append(KEY, 1, chunk(number, b"x"))
     await store.append(KEY, 1, None, end=end())
     assert await asyncio.gather(*followers) == [[(number, b"x") for number in range(5)]] * 100
+
+
+class Taker:
+    """A follower that notes what it is given, and cannot take what is in `hard`."""
+
+    def __init__(self, *hard: int, after: int = -1) -> None:
+        self.after = after
+        self.hard = hard
+        self.taken: list[int] = []
+
+    def take(self, chunk: Chunk) -> bool:
+        if chunk.first in self.hard or chunk.first != self.after + 1:
+            return False
+        self.taken.append(chunk.first)
+        self.after = chunk.last
+        return True
+
+
+async def test_a_follower_is_given_what_comes_and_sleeps_until_the_end(store: Log) -> None:
+    taker = Taker()
+    following = asyncio.create_task(store.follow(KEY, taker))
+    await let_others_run()
+    for number in range(3):
+        await store.append(KEY, 1, chunk(number, b"x"))
+        assert taker.taken[-1] == number
+        await let_others_run()
+        assert not following.done()
+    await store.append(KEY, 1, chunk(3, b"last"), end=end())
+    assert (taker.taken, taker.after) == ([0, 1, 2, 3], 3)
+    await following
+
+
+async def test_what_a_follower_does_not_take_wakes_it(store: Log) -> None:
+    taker = Taker(1)
+    following = asyncio.create_task(store.follow(KEY, taker))
+    await let_others_run()
+    for number in range(3):
+        await store.append(KEY, 1, chunk(number, b"x"))
+    await following
+    assert (taker.taken, taker.after) == ([0], 0)
+    assert numbered(await store.read(KEY, taker.after, 100)) == [(1, b"x"), (2, b"x")]
+
+
+async def test_a_follower_that_fails_is_woken_and_disturbs_nobody(store: Log) -> None:
+    class Failing(Taker):
+        def take(self, chunk: Chunk) -> bool:
+            raise ValueError
+
+    takers = [Taker(), Failing(), Taker()]
+    following = [asyncio.create_task(store.follow(KEY, taker)) for taker in takers]
+    await let_others_run()
+    await store.append(KEY, 1, chunk(0, b"x"))
+    await following[1]
+    assert [taker.taken for taker in takers] == [[0], [], [0]]
+    await store.append(KEY, 1, None, end=end())
+    await asyncio.gather(*following)
+
+
+async def test_more_followers_than_are_served_in_one_turn_get_everything_in_order(store: Log) -> None:
+    takers = [Taker(*([3] if number % 7 == 0 else [])) for number in range(1000)]
+    following = [asyncio.create_task(store.follow(KEY, taker)) for taker in takers]
+    await let_others_run()
+    following[500].cancel()
+    appends = [store.append(KEY, 1, chunk(number, b"x")) for number in range(5)]
+    await asyncio.gather(*appends, store.append(KEY, 1, None, end=end()))
+    await asyncio.gather(*following, return_exceptions=True)
+    assert takers[500].taken == []
+    for number, taker in enumerate(takers):
+        # The end wakes all of them: who has not been given everything by then reads the rest.
+        assert taker.taken == list(range(taker.after + 1))
+        assert number == 500 or [at for at, _ in numbered(await store.read(KEY, taker.after, 100))] == [
+            *range(taker.after + 1, 5)
+        ]
+    assert takers[1].taken == [0, 1, 2, 3, 4]
 
 
 # An end while the storage fails
