@@ -161,6 +161,12 @@ class Backend(Reader, Protocol):
         has done.
         """
 
+    def commit_now(self, writes: Sequence[Write]) -> Sequence[StoreError | None] | None:
+        """The same without waiting, where that takes no longer than to wake another thread; else None, and nothing.
+
+        When it raises, nothing of the whole is written.
+        """
+
     async def claimed(self, owner: str, text: str, now: int) -> Claimed:
         """See Store.claimed."""
 

@@ -44,6 +44,8 @@ from respool.store.tail import Tail, Tails
 
 TAIL_BYTES = 256 * 1024
 ENDED_TAIL_BYTES = 8 * 1024 * 1024
+_Asked = tuple[Write, asyncio.Future[Exception | None]]
+
 FURTHEST = 2**62
 """A cursor beyond this is as good as this one, and every backend can hold it."""
 
@@ -51,9 +53,10 @@ FURTHEST = 2**62
 class Log:
     """A Store. See there for what the methods promise.
 
-    All writes go through one queue: while a transaction is under way the next writes gather, and then become one
-    transaction together. There is no timer, so a lone write does not wait. What was committed goes into the tails
-    before its writers hear of it.
+    All writes go through one queue: what is written in one turn of the event loop, or while a transaction is under way,
+    becomes one transaction together. There is no timer, so a lone write does not wait. A transaction that is done
+    sooner than a thread wakes up is done at once, all others in the thread of the backend. What was committed goes into
+    the tails before its writers hear of it.
 
     `tail_bytes` bounds what is kept in memory of each response that has not ended, `ended_tail_bytes` what is kept of
     all that have.
@@ -73,7 +76,8 @@ class Log:
         self._readings = Readings(clock)
         self._withdrawn: set[Key] = set()
         self._sleep = sleep
-        self._queue: list[tuple[Write, asyncio.Future[Exception | None]]] = []
+        self._queue: list[_Asked] = []
+        self._flushing: asyncio.Handle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -233,7 +237,8 @@ class Log:
             return
         self._closed = True
         self._tails.wake()
-        if self._writer is not None:
+        self._flush()
+        while self._writer is not None:
             await asyncio.wait({self._writer})
         await self._backend.close()
 
@@ -250,34 +255,58 @@ class Log:
 
     async def _write(self, write: Write) -> None:
         self._storage()
-        outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Exception | None] = loop.create_future()
         self._queue.append((write, outcome))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._drain(), name="store-writer")
+        if self._writer is None and self._flushing is None:
+            self._flushing = loop.call_soon(self._flush)
         # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
         if (error := await outcome) is not None:
             raise error
 
-    async def _drain(self) -> None:
-        while self._queue:
-            group, self._queue = self._queue, []
-            errors = await self._commit([write for write, _ in group])
-            reach(Point.COMMITTED)
-            for (write, outcome), error in zip(group, errors, strict=True):
-                if error is None:
-                    self._show(write)
-                if not outcome.done():
-                    outcome.set_result(error)
+    def _flush(self) -> None:
+        """Write what is in the queue, at once or in a task."""
+        self._flushing = None
+        if self._writer is not None or not self._queue:
+            return
+        group, self._queue = self._queue, []
+        failure: Exception | None = None
+        try:
+            errors = self._backend.commit_now([write for write, _ in group])
+        except Exception as error:  # noqa: BLE001 - the task deals with it
+            errors, failure = None, error
+        if errors is None:
+            self._writer = asyncio.create_task(self._drain(group, failure), name="store-writer")
+        else:
+            self._tell(group, errors)
+
+    async def _drain(self, group: Sequence[_Asked], failure: Exception | None) -> None:
+        """Write a group, whose first try has failed if there is a `failure`, and what has gathered meanwhile."""
+        writes = [write for write, _ in group]
+        errors = await (self._commit(writes) if failure is None else self._failed(writes, failure))
+        self._tell(group, errors)
         self._writer = None
+        self._flush()
+
+    def _tell(self, group: Sequence[_Asked], errors: Sequence[Exception | None]) -> None:
+        reach(Point.COMMITTED)
+        for (write, outcome), error in zip(group, errors, strict=True):
+            if error is None:
+                self._show(write)
+            if not outcome.done():
+                outcome.set_result(error)
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         try:
             return await self._backend.commit(writes)
         except Exception as error:  # noqa: BLE001 - a defect too must reach the callers and not leave them waiting
-            is_alone = len({_key(write) for write in writes}) == 1
-            if is_alone or (isinstance(error, StorageFailed) and await self._is_down()):
-                return [error] * len(writes)
-            return await self._commit_apart(writes)
+            return await self._failed(writes, error)
+
+    async def _failed(self, writes: Sequence[Write], error: Exception) -> Sequence[Exception | None]:
+        is_alone = len({_key(write) for write in writes}) == 1
+        if is_alone or (isinstance(error, StorageFailed) and await self._is_down()):
+            return [error] * len(writes)
+        return await self._commit_apart(writes)
 
     async def _is_down(self) -> bool:
         """Whether nothing at all can be written, so that it is no single response that is at fault."""

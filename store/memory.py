@@ -51,6 +51,9 @@ class MemoryBackend:
         self._runs = 0
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        return self.commit_now(writes)
+
+    def commit_now(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         return [self._commit(write) for write in writes]
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -26,6 +27,7 @@ from respool.store.sqlite_rows import (
     packed,
     read_page,
 )
+from respool.store.sqlite_wal import EVERY_PAGES, Keeper
 from respool.store.standing import Change, Standing, appended, refusal, started
 from respool.store.statements import statements
 from respool.store.status import Status
@@ -34,6 +36,15 @@ READERS = 2
 """Connections that read: one more than one, so that a poll does not wait for the load of a long history."""
 
 log = logging.getLogger(__name__)
+
+# What is written on the event loop itself: so much takes less time there than a thread takes to wake up.
+_PAGES_AT_ONCE = 64
+_PAGES_A_WRITE = 2
+_PAGE_BYTES = 4096
+
+# Where such a write takes that long, the disk is busy, and for a while the thread waits for it instead of the loop.
+_HURTS_SECONDS = 0.01
+_REST_SECONDS = 1.0
 
 WAL_WORTH_TELLING = 256 * 2**20
 """Bytes of a -wal file far beyond what it grows to by itself: somebody else holds an old state of the database."""
@@ -47,14 +58,26 @@ T = TypeVar("T")
 class SqliteBackend:
     """A Backend in a file that no other process writes: see `Lock`."""
 
-    def __init__(self, file: Hold, writer: Connection, readers: Sequence[Connection], held: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        file: Hold,
+        writer: Connection,
+        keeper: Keeper,
+        readers: Sequence[Connection],
+        held: AsyncExitStack,
+        *,
+        is_quick: bool,
+    ) -> None:
         self._file = file
         self._writer = writer
         self._readers = readers
         self._held = held
         self._wal_told = WAL_WORTH_TELLING
-        # What the writer knows by heart of the responses that it has lately written to. Only the writer's thread uses
-        # it; it is right because nobody else writes, and dropped whenever a transaction fails.
+        self._keeper = keeper
+        self._is_quick = is_quick
+        self._hurt_until = 0.0
+        # What the writer knows by heart of the responses that it has lately written to. Only who runs the writer's
+        # connection uses it; it is right because nobody else writes, and dropped whenever a transaction fails.
         self._standings: dict[Key, Standing] = {}
 
     @classmethod
@@ -73,6 +96,8 @@ class SqliteBackend:
             writer = await Connection.writer(path, synchronous)
             opening.push_async_callback(writer.close)
             opening.push_async_callback(writer.run, fold)
+            keeper = Keeper(await Connection.keeper(path))
+            opening.push_async_callback(keeper.close)
             readers = []
             for _ in range(READERS):
                 readers.append(await Connection.reader(path))
@@ -80,7 +105,8 @@ class SqliteBackend:
                 await readers[-1].run(_begin_reading)
             await writer.run(_touch)
             file.watch(("-wal", "-shm"))
-            return cls(file, writer, readers, opening.pop_all())
+            quick = synchronous == "NORMAL"
+            return cls(file, writer, keeper, readers, opening.pop_all(), is_quick=quick)
         raise AssertionError  # an exit stack without exits that swallow exceptions does not come here
 
     async def close(self) -> None:
@@ -88,7 +114,28 @@ class SqliteBackend:
         await self._held.aclose()
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
-        return await self._writer.run(self._commit, writes)
+        errors = await self._writer.run(self._commit_and_rest, writes)
+        self._keeper.wrote(sum(map(_pages, writes)))
+        return errors
+
+    def commit_now(self, writes: Sequence[Write]) -> Sequence[StoreError | None] | None:
+        began = time.monotonic()
+        if not self._is_quick or began < self._hurt_until or self._writer.busy or self._keeper.is_owed:
+            return None
+        pages = sum(map(_pages, writes))
+        if pages > _PAGES_AT_ONCE:
+            return None
+        try:
+            errors = self._writer.run_here(self._commit, writes)
+        except StorageFailed as error:
+            if _is_busy(error):
+                return None
+            raise
+        finally:
+            if (now := time.monotonic()) - began > _HURTS_SECONDS:
+                self._hurt_until = now + _REST_SECONDS
+        self._keeper.wrote(pages)
+        return errors
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
         return await self._read(read_page, key, after, max_bytes)
@@ -109,7 +156,9 @@ class SqliteBackend:
         return await self._read(find_claimed, owner, text, now)
 
     async def compact(self) -> bool:
-        return await self._writer.run(self._compact)
+        has_more = await self._writer.run(self._compact)
+        await self._keeper.fold()
+        return has_more
 
     async def call(self, key: Key) -> bytes | None:
         return await self._read(find_call, key)
@@ -135,6 +184,10 @@ class SqliteBackend:
     def _compact(self, db: sqlite3.Connection) -> bool:
         self._file.check()
         return compact(db, self._file.path)
+
+    def _commit_and_rest(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        self._keeper.rest(db)
+        return self._commit(db, writes)
 
     def _commit(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         try:
@@ -189,6 +242,25 @@ class SqliteBackend:
         self._standings.clear()
         db.execute(_SQL["adopt"])
         adopt.heads[:] = map(head_of, db.execute(_SQL["orphans"]))
+
+
+def _pages(write: Write) -> int:
+    """About how many pages a write changes; what may be any number counts as enough to fold them back."""
+    match write:
+        case Append(chunk=chunk, end=end):
+            size = (len(chunk.data) if chunk else 0) + (len(end.result) if end else 0)
+        case Create(request=request):
+            size = len(request)
+        case Start() | Withdraw() | RequestCancel():
+            size = 0
+        case _:
+            return EVERY_PAGES
+    return _PAGES_A_WRITE + size // _PAGE_BYTES
+
+
+def _is_busy(error: StorageFailed) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode == sqlite3.SQLITE_BUSY
 
 
 def _claimed(db: sqlite3.Connection, change: Change) -> Claimed | None:

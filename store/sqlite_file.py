@@ -35,11 +35,20 @@ class Connection(aiosqlite.Connection):
     """
 
     def __init__(self, database: str, *, uri: bool = False) -> None:
-        connect = partial(sqlite3.connect, database, uri=uri, isolation_level=None, timeout=_BUSY_SECONDS)
+        connect = partial(
+            sqlite3.connect,
+            database,
+            uri=uri,
+            isolation_level=None,
+            timeout=_BUSY_SECONDS,
+            check_same_thread=False,
+        )
         super().__init__(connect, iter_chunk_size=64)
         # A process that fails on its way out must not hang for this thread; to SQLite it is a crash, which it survives.
         self._thread.daemon = True
-        self.busy = 0
+        # Each counted by one thread alone. A caller that is cancelled does not make the other thread finish.
+        self._asked = self._done = 0
+        self._waits = True
 
     @classmethod
     async def writer(cls, path: str, synchronous: Synchronous) -> Self:
@@ -51,6 +60,13 @@ class Connection(aiosqlite.Connection):
         except BaseException:
             await connection.close()
             raise
+        return connection
+
+    @classmethod
+    async def keeper(cls, path: str) -> Self:
+        """A connection that folds the -wal back, beside an open writer. Raises StorageFailed."""
+        connection = cls(path)
+        await connection._start()
         return connection
 
     @classmethod
@@ -71,16 +87,43 @@ class Connection(aiosqlite.Connection):
 
     async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` with the bare connection, in its thread. Raises StorageFailed for what SQLite raises."""
-        self.busy += 1
+        if not self.busy:
+            self._wait(True)
+        self._asked += 1
         # The thread remembers its last call and what came of it until the next: it must not remember megabytes.
         given, found = [partial(work, self._conn, *args, **kwargs)], list[T]()
+
+        def call() -> None:
+            try:
+                found.append(given.pop()())
+            finally:
+                self._done += 1
+
         try:
-            await self._execute(lambda: found.append(given.pop()()))  # type: ignore[no-untyped-call]
+            await self._execute(call)  # type: ignore[no-untyped-call]
             return found.pop()
         except sqlite3.Error as error:
             raise StorageFailed(f"SQLite: {error}") from error
-        finally:
-            self.busy -= 1
+
+    @property
+    def busy(self) -> int:
+        """How many calls its thread has not done yet."""
+        return self._asked - self._done
+
+    def run_here(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same in the calling thread, while nothing runs in the other one. Waits for nobody who holds a lock."""
+        assert not self.busy
+        self._wait(False)
+        try:
+            return work(self._conn, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise StorageFailed(f"SQLite: {error}") from error
+
+    def _wait(self, waits: bool) -> None:
+        """Whether others who hold a lock are waited for."""
+        if waits is not self._waits:
+            self._waits = waits
+            self._conn.execute(f"PRAGMA busy_timeout = {round(_BUSY_SECONDS * 1000) if waits else 0}")
 
 
 def make_private(path: str) -> None:
@@ -136,8 +179,8 @@ def _prepare(db: sqlite3.Connection, path: str, synchronous: Synchronous) -> Non
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {synchronous}")
     db.execute("PRAGMA foreign_keys = ON")
-    # 4 MiB: a larger interval saves hardly any write and makes the commit that has to checkpoint slower.
-    db.execute("PRAGMA wal_autocheckpoint = 1000")
+    # Else the commit that reaches the limit does it, and everybody waits for the disk. See `sqlite_wal`.
+    db.execute("PRAGMA wal_autocheckpoint = 0")
     db.execute("PRAGMA journal_size_limit = 67108864")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         _migrate(db, number, script)

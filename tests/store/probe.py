@@ -36,6 +36,9 @@ class Probe:
         self.commits += 1
         return await self.backend.commit(writes)
 
+    def commit_now(self, writes: Sequence[Write]) -> None:
+        """Never: what is done at once cannot be held back."""
+
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
         self.reads += 1
         return await self.backend.read(key, after, max_bytes)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from respool.store import sqlite_wal
 from respool.store.backend import Adopt, Append, Create, Delete, Expire, RequestCancel, Start, Withdraw, Write
 from respool.store.base import CLAIM_SECONDS, Claim, Fenced, Filter, Incompatible, Key, Locked, Note, StorageFailed
 from respool.store.log import Log
@@ -324,6 +325,76 @@ async def test_a_group_that_fails_anywhere_leaves_nothing_and_succeeds_when_trie
         assert (await backend.read(key, -1, 100)).ended
     await backend.close()
     assert 0 < failed < 100
+
+
+async def test_small_writes_are_done_at_once_and_no_others(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    small = Append(KEY, 1, chunk(0, b"a"))
+    assert backend.commit_now([Create(head(), b""), small]) == [None, None]
+    assert numbered(await backend.read(KEY, -1, 100)) == [(0, b"a")]
+    assert backend.commit_now([Append(KEY, 1, chunk(1, b"x" * 2**20))]) is None
+    assert backend.commit_now([Adopt()]) is None
+    under_way = asyncio.create_task(backend.ping())
+    await asyncio.sleep(0)
+    assert backend.commit_now([Append(KEY, 1, chunk(1, b"b"))]) is None
+    await under_way
+    assert backend.commit_now([Append(KEY, 1, chunk(1, b"b"))]) == [None]
+    await backend.close()
+
+
+async def test_no_disk_is_waited_for_on_the_event_loop(path: str) -> None:
+    backend = await SqliteBackend.open(path, synchronous="FULL")
+    assert backend.commit_now([Create(head(), b"")]) is None
+    await backend.close()
+
+
+async def test_who_holds_the_database_holds_up_the_writes_and_nothing_else(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    store = Log(backend)
+    await store.create(head(), b"")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    append = asyncio.create_task(store.append(KEY, 1, chunk(0, b"a"), end=end()))
+    turns = 0
+    while backend._writer.busy == 0:
+        await asyncio.sleep(0)
+        turns += 1
+        assert turns < 100
+    assert not (await store.read(KEY, -1, 100)).chunks
+    other.execute("COMMIT")
+    other.close()
+    await append
+    assert await follow(store) == [(0, b"a")]
+    await store.close()
+
+
+async def test_the_wal_stays_small_while_the_writes_never_pause(path: str) -> None:
+    store = Log(await SqliteBackend.open(path))
+    await store.create(head(), b"")
+    largest = 0
+    for number in range(10_000):
+        await store.append(KEY, 1, chunk(number, b"x" * 5000))
+        if number % 100 == 0:
+            largest = max(largest, os.path.getsize(f"{path}-wal"))
+    assert largest < 32 * 2**20
+    assert os.path.getsize(path) > 10 * 2**20
+    await store.close()
+    assert os.path.getsize(path) > 50_000_000
+
+
+async def test_a_wal_that_cannot_be_folded_back_fails_no_write(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(db: sqlite3.Connection) -> tuple[int, int]:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    store = Log(await SqliteBackend.open(path))
+    await store.create(head(), b"")
+    monkeypatch.setattr(sqlite_wal, "_checkpoint", fails)
+    for number in range(1000):
+        await store.append(KEY, 1, chunk(number, b"x" * 10_000))
+    monkeypatch.undo()
+    await store.append(KEY, 1, None, end=end())
+    await store.close()
+    assert os.path.getsize(path) > 10_000_000
 
 
 async def test_one_row_that_cannot_be_written_fails_its_run_alone(path: str) -> None:

@@ -48,7 +48,7 @@ async def test_the_file_becomes_as_small_as_it_was(path: str, store: Log, size: 
     before = os.path.getsize(path)
     await ended(store, KEY, os.urandom(size), chunks=chunks)
     await store.append(LIVE, 1, chunk(1, b"event"))
-    assert os.path.getsize(path) > before + size * chunks / 2
+    assert os.path.getsize(path) + os.path.getsize(f"{path}-wal") > before + size * chunks / 2
     assert await swept(store, before_ms=2000) == ["r1"]
     assert os.path.getsize(path) <= before + 100_000
     assert numbered(await store.read(LIVE, -1, 100)) == [(0, b"event"), (1, b"event")]
@@ -75,7 +75,7 @@ async def test_writes_go_on_between_the_slices_of_a_large_response(path: str, st
         number += 1
     assert await sweeping == ["r1", "r2"]
     assert number >= 20
-    assert os.path.getsize(f"{path}-wal") < 16 * SLICE_BYTES
+    assert os.path.getsize(f"{path}-wal") < 32 * SLICE_BYTES
 
 
 async def test_what_an_expiry_has_begun_is_nobodys_and_is_finished_by_the_next_process(path: str) -> None:
