@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from respool.proxy.protocol import splice
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
@@ -40,8 +41,9 @@ _NAME_OF = {Status.CANCELLED: FAILED, **{status: name for name, status in _STATU
 
 # Three places where agents put the number. A quotation mark inside a JSON string is always escaped, so these can only
 # match real keys, and their position (first members, or right before the brace that closes the whole) is the top level.
-_NUMBER_FIRST = re.compile(rb'\{\s*(?:"type"\s*:\s*"([^"\\]*)"\s*,\s*)?"sequence_number"\s*:\s*(\d+)(?=\s*[,}])')
-_NUMBER_LAST = re.compile(rb',\s*"sequence_number"\s*:\s*(\d+)\s*(?:,\s*"type"\s*:\s*"([^"\\]*)"\s*)?\}\s*$')
+_NUMBER_FIRST = re.compile(rb'(\{\s*(?:"type"\s*:\s*"([^"\\]*)"\s*,\s*)?"sequence_number"\s*:\s*)(\d{1,18})(\s*[,}])')
+_NUMBER_LAST = re.compile(rb'(,\s*"sequence_number"\s*:\s*)(\d{1,18})(\s*(?:,\s*"type"\s*:\s*"([^"\\]*)"\s*)?\}\s*)\Z')
+_NUMBER = b'"sequence_number"'
 _LAST_BYTES = 160
 
 
@@ -100,26 +102,96 @@ def renumber_unparsed(name: bytes, data: bytes, seq: int) -> bytes | None:
 
     Looks at the first members and the last ones only: whether `data` is JSON between them is not its business.
     """
-    numbers = data.count(b'"sequence_number"')
+    form = form_of(name, data, seq)
+    return form.renumber(data, seq) if form is not None else None
+
+
+class Form(Protocol):
+    """How an agent writes type and number of its events of one name; one event after the other is written alike."""
+
+    def renumber(self, data: bytes, seq: int) -> bytes | None:
+        """`data` with the number `seq`, untouched if that is there; None if it has another form."""
+
+
+def form_of(name: bytes, data: bytes, seq: int) -> Form | None:
+    """The form of an event that is to have the number `seq`; None for one that must be parsed."""
+    numbers = data.count(_NUMBER)
     if numbers > 1:
         # One inside of something else is no harm; of two beside each other parsers take the last.
         return None
+    if not numbers:
+        return _form_without_number(name, data)
     at = _NUMBER_FIRST.match(data)
     if at is not None:
-        if data.endswith(b"}") if at[1] == name else at[1] is None and data.endswith(_type_last(name)):
-            return data if at[2] == b"%d" % seq else b"%b%d%b" % (data[: at.start(2)], seq, data[at.end(2) :])
-        return None
+        before, kind, number, behind = at.groups()
+        ends = (b"}",) if kind == name else _type_last(name) if kind is None else ()
+        return _NumberFirst(before, behind, int(number) - seq, ends)
     at = _NUMBER_LAST.search(data, max(0, len(data) - _LAST_BYTES))
     if at is not None:
-        if at[2] == name or (at[2] is None and data.startswith(_type_first(name))):
-            return data if at[1] == b"%d" % seq else b"%b%d%b" % (data[: at.start(1)], seq, data[at.end(1) :])
-        return None
-    if not numbers:
-        if data.endswith(_type_last(name)) and data[:1] == b"{":
-            return b'{"sequence_number":%d,%b' % (seq, data[1:])
-        if data.startswith(_type_first(name)) and data.endswith(b"}"):
-            return b'%b,"sequence_number":%d}' % (data[:-1], seq)
+        before, number, behind, kind = at.groups()
+        begins = (b"",) if kind == name else _type_first(name) if kind is None else ()
+        return _NumberLast(before, behind, int(number) - seq, begins)
     return None
+
+
+def _form_without_number(name: bytes, data: bytes) -> Form | None:
+    if data.endswith(_type_last(name)):
+        return _NoNumber((b"{",), _type_last(name), is_first=True)
+    if data.startswith(_type_first(name)):
+        return _NoNumber(_type_first(name), (b"}",), is_first=False)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _NumberFirst:
+    """`before` the number and `behind` it; it is `offset` more than ours; the whole ends with one of `ends`."""
+
+    before: bytes
+    behind: bytes
+    offset: int
+    ends: tuple[bytes, ...]
+
+    def renumber(self, data: bytes, seq: int) -> bytes | None:
+        theirs = b"%b%d%b" % (self.before, seq + self.offset, self.behind)
+        if not data.startswith(theirs) or not data.endswith(self.ends) or data.count(_NUMBER) != 1:
+            return None
+        if not self.offset:
+            return data
+        return b"%b%d%b%b" % (self.before, seq, self.behind, data[len(theirs) :])
+
+
+@dataclass(frozen=True, slots=True)
+class _NumberLast:
+    """The same at the end of an event, which begins with one of `begins`."""
+
+    before: bytes
+    behind: bytes
+    offset: int
+    begins: tuple[bytes, ...]
+
+    def renumber(self, data: bytes, seq: int) -> bytes | None:
+        theirs = b"%b%d%b" % (self.before, seq + self.offset, self.behind)
+        if not data.endswith(theirs) or not data.startswith(self.begins) or data.count(_NUMBER) != 1:
+            return None
+        if not self.offset:
+            return data
+        return b"%b%b%d%b" % (data[: -len(theirs)], self.before, seq, self.behind)
+
+
+@dataclass(frozen=True, slots=True)
+class _NoNumber:
+    """Without a number, which is put on the side where the type is not."""
+
+    begins: tuple[bytes, ...]
+    ends: tuple[bytes, ...]
+    is_first: bool
+
+    def renumber(self, data: bytes, seq: int) -> bytes | None:
+        if not data.startswith(self.begins) or not data.endswith(self.ends) or _NUMBER in data:
+            return None
+        if self.is_first:
+            return b'{"sequence_number":%d,%b' % (seq, data[1:])
+        return b'%b,"sequence_number":%d}' % (data[:-1], seq)
 
 
 @lru_cache(maxsize=256)
