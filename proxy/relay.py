@@ -7,7 +7,9 @@ where it waits for a commit: the order of commits decides every race.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -18,9 +20,10 @@ from respool.proxy.ear import Heard
 from respool.proxy.protocol import errors, events
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import JsonObject, loads
-from respool.proxy.protocol.repair import Ending, Failure, Mark, Sequencer, failure_of
+from respool.proxy.protocol.repair import Ending, Failure, Sequencer, failure_of
 from respool.proxy.protocol.sse import Decoder, EventTooLarge, Message
 from respool.proxy.protocol.unfold import is_response, unfold
+from respool.proxy.record import CHUNK_BYTES, Record, now_ms
 from respool.proxy.run import Answer, Run, Word
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
@@ -34,8 +37,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# A chunk is the unit of reading, so a longer batch is written as several.
-_CHUNK_BYTES = 256 * 1024
+# What is passed on between other things; more than this is work for a turn of its own.
+_PASSED_BYTES = CHUNK_BYTES
 # Of an answer that is no stream and no success, more than this is not kept.
 _REFUSAL_BYTES = 16 * 2**20
 
@@ -82,12 +85,10 @@ class Relay:
         self._snapshots = snapshots
         self._settings = settings
         self._sequencer = Sequencer.resumed(run.envelope, run.last_seq + 1, waiting=run.queued)
-        self._note: Note | None = None
+        self._record = Record(run, self._sequencer)
         self._noted_id: str | None = None
         self._response: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] = _nothing()
-        self._unwritten: list[bytes] = []
-        self._mark: Mark = self._sequencer.mark()
 
     async def __call__(self) -> None:
         """Ends the run, whatever happens; only the end of the process cancels it."""
@@ -122,8 +123,10 @@ class Relay:
             raise
         except Exception:
             log.exception("relay_failed", extra={"response_id": self._run.key.id})
+            with suppress(Cancelled, StorageFailed):
+                await self._record.settle()
             # Whatever was made of it and not written must not leave a hole before the end.
-            self._sequencer.rewind(self._mark)
+            self._record.take_back()
             await self._end_without_agent(Stopped(Status.FAILED, _INTERNAL, unsent=errors.server_error()))
         else:
             self._tell_waiters()
@@ -139,7 +142,7 @@ class Relay:
         reach(Point.CALLED)
         self._run.session = response.headers.get("x-agent-session-id")
         if self._run.session:
-            self._note = Note(session=self._run.session)
+            self._record.note = Note(session=self._run.session)
         kind = response.headers.get("content-type", "text/event-stream").partition(";")[0].strip().lower()
         if not response.is_success:
             raise await self._refused(response)
@@ -224,17 +227,36 @@ class Relay:
 
     async def _read_stream(self, response: httpx.Response) -> None:
         decoder = Decoder(self._settings.max_event_bytes, self._settings.max_object_bytes)
+        passing = partial(self._passes, decoder)
         while not self._sequencer.finished:
             try:
-                piece = await self._listen(self._pieces.__anext__)
+                piece = await self._listen(lambda: agent.next_piece(self._pieces, passing))
             except StopAsyncIteration:
                 whole = response.extensions.get("framed", True) and not decoder.pending
                 raise self._judged(clean=whole) from None
             except httpx.TransportError as error:
                 raise _failed(self._sequencer.error or agent.failure(error)) from error
             # In slices, because events take several times their size while they are looked at.
-            for at in range(0, len(piece), _CHUNK_BYTES):
-                await self._decode(decoder, piece[at : at + _CHUNK_BYTES])
+            for at in range(0, len(piece), CHUNK_BYTES):
+                await self._decode(decoder, piece[at : at + CHUNK_BYTES])
+
+    def _passes(self, decoder: Decoder, piece: bytes) -> bool:
+        """Write a piece of which nothing but the numbers matters, without a turn of this task; else False, and nothing.
+
+        Nearly everything that an agent says is of this kind, a few events at a time.
+        """
+        record = self._record
+        if len(piece) > _PASSED_BYTES or not record.may_append_soon or not self._run.began.is_set():
+            return False
+        messages = decoder.whole(piece)
+        if messages is None:
+            return False
+        record.begin()
+        frames = self._sequencer.take_alike(messages)
+        if frames is None:
+            return False
+        record.append_soon(frames)
+        return True
 
     async def _decode(self, decoder: Decoder, piece: bytes) -> None:
         if self._sequencer.finished:
@@ -253,12 +275,13 @@ class Relay:
         return _failed(failure) if failure is not None else Stopped(status)
 
     async def _take(self, messages: Iterable[Message]) -> None:
-        self._mark = self._sequencer.mark()
-        self._unwritten = self._sequencer.take(messages)
+        await self._settle()
+        self._record.begin()
+        self._record.frames = self._sequencer.take(messages)
         if self._sequencer.agent_id != self._noted_id:
             self._noted_id = self._sequencer.agent_id
-            self._note = Note(self._noted_id, self._run.session)
-        if self._unwritten and (not self._sequencer.finished or self._sequencer.lacks_output):
+            self._record.note = Note(self._noted_id, self._run.session)
+        if self._record.frames and (not self._sequencer.finished or self._sequencer.lacks_output):
             await self._append()
         if self._sequencer.bad:
             failure = Failure("server_error", str(events.BadEvent()))
@@ -274,6 +297,8 @@ class Relay:
                 match heard.word:
                     case Word.BEGIN:
                         await self._begin()
+                    case Word.FAILED:
+                        await self._settle()
                     case Word.SHUTDOWN:
                         unsent = errors.shutting_down() if self._sequencer.waiting else None
                         raise Stopped(Status.FAILED, SHUTDOWN, unsent=unsent) from None
@@ -283,8 +308,8 @@ class Relay:
     async def _begin(self) -> None:
         """The grace is over: the client gets its id before the agent has said a word."""
         if not self._sequencer.began:
-            self._mark = self._sequencer.mark()
-            self._unwritten = self._sequencer.begin()
+            self._record.begin()
+            self._record.frames = self._sequencer.begin()
             await self._append()
         self._run.began.set()
         self._run.accepted.set()
@@ -292,45 +317,47 @@ class Relay:
     # What is written
 
     async def _append(self, ending: Ending | None = None) -> None:
-        """Write the frames made since the mark; those that are not written are taken back. Raises Stopped."""
-        run, sequencer = self._run, self._sequencer
+        """Write the frames made. Raises Stopped."""
         end = End(ending.status, ending.result, clock.latest_ms()) if ending else None
-        seq = self._mark[0]
-        frames, self._unwritten = self._unwritten, []
         try:
-            for chunk, is_last in _chunks(frames, seq):
-                await run.store.append(run.key, run.epoch, chunk, note=self._note, end=end if is_last else None)
-                self._note = None
-                seq = chunk.last + 1
-                run.backlog.add(len(chunk.data))
+            await self._record.append(end)
         except (Cancelled, StorageFailed) as error:
-            sequencer.rewind(self._mark if seq == self._mark[0] else (seq, *sequencer.mark()[1:]))
-            if isinstance(error, Cancelled):
-                raise Stopped(Status.CANCELLED) from error
-            # Its words name the file and the reason.
-            log.error(  # noqa: TRY400
-                "storage_failed", extra={"response_id": run.key.id, "error": str(error)}
-            )
-            unsent = errors.storage_error(sent=True)
-            raise Stopped(Status.FAILED, _STORAGE, unsent=unsent, provisional=True) from error
-        self._mark = sequencer.mark()
-        run.began.set()
+            raise self._stopped_by(error) from error
+        self._run.began.set()
         if ending is not None:
             self._ended(ending)
+
+    async def _settle(self) -> None:
+        """Wait for what was written without waiting. Raises Stopped."""
+        try:
+            await self._record.settle()
+        except (Cancelled, StorageFailed) as error:
+            raise self._stopped_by(error) from error
+
+    def _stopped_by(self, error: Cancelled | StorageFailed) -> Stopped:
+        if isinstance(error, Cancelled):
+            return Stopped(Status.CANCELLED)
+        # Its words name the file and the reason.
+        log.error("storage_failed", extra={"response_id": self._run.key.id, "error": str(error)})
+        return Stopped(Status.FAILED, _STORAGE, unsent=errors.storage_error(sent=True), provisional=True)
 
     async def _end_with_agent(self) -> None:
         output = None
         if self._sequencer.lacks_output:
-            self._mark = self._sequencer.mark()
+            self._record.begin()
             try:
                 output = (await self._fold())["output"]
             except StorageFailed as error:
                 raise Stopped(Status.FAILED, _STORAGE) from error
         ending = self._sequencer.close(_now(), output)
-        self._unwritten.append(ending.frame)
+        self._record.frames.append(ending.frame)
         await self._append(ending)
 
     async def _end_without_agent(self, stopped: Stopped) -> None:
+        try:
+            await self._settle()
+        except Stopped as before:
+            stopped = before
         if stopped.unsent is not None and not self._sequencer.began:
             if await self._withdraw(stopped.unsent):
                 return
@@ -351,7 +378,7 @@ class Relay:
         It was tried before, and that matters: a commit that failed at its sync is in the file until another is written
         over it, and a crash would bring it back.
         """
-        chunk = Chunk.of(self._mark[0], [ending.frame], _now_ms())
+        chunk = Chunk.of(self._record.seq, [ending.frame], now_ms())
         self._ended(ending)
         self._tell_waiters()
         end = End(ending.status, ending.result, clock.latest_ms())
@@ -359,12 +386,12 @@ class Relay:
             await self._run.store.show_end(self._run.key, self._run.epoch, chunk, end)
         except Cancelled:
             # A cancel was committed between the failure and this end: what the log says in the end is the cancel.
-            self._sequencer.rewind(self._mark)
+            self._record.take_back()
             await self._end_without_agent(Stopped(Status.CANCELLED, alone=True))
 
     async def _own_end(self, stopped: Stopped) -> Ending:
         """The terminal event, behind what must precede it."""
-        self._mark = self._sequencer.mark()
+        self._record.begin()
         status, failure = stopped.status, stopped.failure
         try:
             snapshot = await self._fold("completed" if status is Status.COMPLETED else "incomplete")
@@ -375,7 +402,7 @@ class Relay:
                 status, failure = Status.FAILED, _STORAGE
         preface = [] if stopped.alone else self._sequencer.preface()
         ending = own_end(self._sequencer, snapshot, status, failure, self._settings)
-        self._unwritten = [*preface, ending.frame]
+        self._record.frames = [*preface, ending.frame]
         return ending
 
     async def _fold(self, items: str | None = None) -> JsonObject:
@@ -443,17 +470,6 @@ def _failed(failure: Failure) -> Stopped:
     return Stopped(Status.FAILED, failure, unsent=errors.agent_failed(failure.code, failure.message))
 
 
-def _chunks(frames: list[bytes], first: int) -> Iterator[tuple[Chunk, bool]]:
-    """The frames in chunks of about _CHUNK_BYTES, and whether it is the last."""
-    now, start, size = _now_ms(), 0, 0
-    for at, frame in enumerate(frames):
-        if size and size + len(frame) > _CHUNK_BYTES:
-            yield Chunk.of(first + start, frames[start:at], now), False
-            start, size = at, 0
-        size += len(frame)
-    yield Chunk.of(first + start, frames[start:], now), True
-
-
 def _readable_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     try:
         return agent.unpacked_pieces(response)
@@ -475,10 +491,6 @@ def _words_of(response: httpx.Response, body: bytes) -> Failure | None:
 
 def _now() -> int:
     return int(time.time())
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def _nothing() -> AsyncIterator[bytes]:

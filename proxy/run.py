@@ -18,6 +18,7 @@ class Word(Enum):
 
     BEGIN = auto()
     CANCEL = auto()
+    FAILED = auto()
     LEAVE = auto()
     SHUTDOWN = auto()
 
@@ -61,6 +62,11 @@ class Backlog:
         self._bytes -= count
         if self._limit is not None and self._bytes <= self._limit:
             self._room.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the reader is at most `limit` behind."""
+        return self._room.is_set()
 
     async def room(self) -> None:
         """Return once the reader is at most `limit` behind."""

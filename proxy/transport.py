@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -52,7 +52,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._ssl_context = ssl_context
         self._max_header_bytes = max_header_bytes
         self._high_water = high_water
-        self._open: weakref.WeakSet[_Exchange] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Exchange] = weakref.WeakSet()
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -77,7 +77,7 @@ class Transport(httpx.AsyncBaseTransport):
         for exchange in list(self._open):
             await exchange.aclose()
 
-    async def _connect(self, request: httpx.Request) -> "_Exchange":
+    async def _connect(self, request: httpx.Request) -> "Exchange":
         self._check_open()
         timeouts = _timeouts(request)
         reply = AnswerParser(request.method, self._max_header_bytes)
@@ -85,7 +85,7 @@ class Transport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(timeouts.connect):
                 _, exchange = await asyncio.get_running_loop().create_connection(
-                    lambda: _Exchange(reply, timeouts, self._high_water), host, port, ssl=tls
+                    lambda: Exchange(reply, timeouts, self._high_water), host, port, ssl=tls
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"no connection to {host} port {port} in time") from error
@@ -135,7 +135,7 @@ def _timeouts(request: httpx.Request) -> _Timeouts:
     return _Timeouts(given.get("connect"), given.get("write"), given.get("headers", read), read)
 
 
-class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
+class Exchange(asyncio.Protocol, httpx.AsyncByteStream):
     """One connection with its request and its answer; as a stream, the body of the answer.
 
     `_over` is set once, when the answer has ended or failed or this side has closed; then nothing more comes in.
@@ -154,6 +154,7 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
         self._unread_bytes = 0
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._taker: Callable[[bytes], bool] | None = None
         self._upload: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._heard = self._loop.time()
@@ -193,6 +194,17 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
             await self._wait()
         return self._take()
 
+    async def beyond(self, take: Callable[[bytes], bool]) -> bytes:
+        """The next piece that `take` does not take; it is given what arrives while there is nothing else to read.
+
+        It is called on the event loop between other things, so it must not wait.
+        """
+        self._taker = take
+        try:
+            return await anext(self)
+        finally:
+            self._taker = None
+
     async def aclose(self) -> None:
         """Close the connection at once and wait until it is gone; what was not read is dropped."""
         self._finish(httpx.ReadError("the connection was closed by this side"))
@@ -231,7 +243,7 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
         self._heard = self._loop.time()
         reply = self._reply
         began = reply.head is not None
-        if body := reply.feed(data):
+        if (body := reply.feed(data)) and not self._is_taken(body):
             self._unread.append(body)
             self._unread_bytes += len(body)
         if reply.ended or reply.failure:
@@ -241,7 +253,11 @@ class _Exchange(asyncio.Protocol, httpx.AsyncByteStream):
             self._wire.pause_reading()
         if not began and reply.head and not self._over:
             self._measure_silence(self._timeouts.read)
-        self._wake()
+        if self._unread or self._over or not began:
+            self._wake()
+
+    def _is_taken(self, body: bytes) -> bool:
+        return self._taker is not None and not self._unread and self._taker(body)
 
     def eof_received(self) -> None:
         if not self._over:

@@ -1,7 +1,7 @@
 """The agent's side: which headers pass on, how long to wait, and its failures in our words."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.repair import Failure
 from respool.proxy.settings import Settings
-from respool.proxy.transport import Transport
+from respool.proxy.transport import Exchange, Transport
 from respool.proxy.unpacking import Unpacked, coding_of
 
 _FIRST_PAUSE_SECONDS = 0.02
@@ -126,6 +126,11 @@ class _Upload(httpx.AsyncByteStream):
 def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     """The body of an answer as it arrives. Raises httpx.TransportError behind everything that had arrived."""
     return aiter(cast(httpx.AsyncByteStream, response.stream))
+
+
+async def next_piece(pieces: AsyncIterator[bytes], take: Callable[[bytes], bool]) -> bytes:
+    """The next one; from our own transport the next that `take` does not take, see `Exchange.beyond`."""
+    return await (pieces.beyond(take) if isinstance(pieces, Exchange) else anext(pieces))
 
 
 def unpacked_pieces(response: httpx.Response) -> AsyncIterator[bytes]:

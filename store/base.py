@@ -16,7 +16,7 @@ The store knows ids, numbers, status and bytes. What the bytes of an event mean 
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -306,6 +306,9 @@ class Store(Protocol):
 
         Raises Ended, NotFound, Fenced, Cancelled, Gap. If the caller is cancelled, the write goes on without it.
         """
+
+    def append_soon(self, key: Key, epoch: int, chunk: Chunk, told: Callable[[Exception | None], None]) -> None:
+        """`append` for who does not wait: `told` is called when it is durable, or with what `append` would raise."""
 
     async def show_end(self, key: Key, epoch: int, chunk: Chunk, end: End) -> None:
         """Show an end to the live readers at once, and write it as soon as the storage lets it.

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 from respool.store.backend import (
@@ -44,7 +45,8 @@ from respool.store.tail import Tail, Tails
 
 TAIL_BYTES = 256 * 1024
 ENDED_TAIL_BYTES = 8 * 1024 * 1024
-_Asked = tuple[Write, asyncio.Future[Exception | None]]
+_Told = Callable[[Exception | None], None]
+_Asked = tuple[Write, _Told]
 
 FURTHEST = 2**62
 """A cursor beyond this is as good as this one, and every backend can hold it."""
@@ -114,6 +116,12 @@ class Log:
         self, key: Key, epoch: int, chunk: Chunk | None, *, note: Note | None = None, end: End | None = None
     ) -> None:
         await self._write(Append(key, epoch, chunk, note, end))
+
+    def append_soon(self, key: Key, epoch: int, chunk: Chunk, told: Callable[[Exception | None], None]) -> None:
+        if self._closed:
+            told(StorageFailed("The store is closed."))
+        else:
+            self._ask(Append(key, epoch, chunk), told)
 
     async def request_cancel(self, key: Key) -> None:
         self._storage_of(key)
@@ -255,14 +263,16 @@ class Log:
 
     async def _write(self, write: Write) -> None:
         self._storage()
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Exception | None] = loop.create_future()
-        self._queue.append((write, outcome))
-        if self._writer is None and self._flushing is None:
-            self._flushing = loop.call_soon(self._flush)
+        outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._ask(write, partial(_set, outcome))
         # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
         if (error := await outcome) is not None:
             raise error
+
+    def _ask(self, write: Write, told: _Told) -> None:
+        self._queue.append((write, told))
+        if self._writer is None and self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         """Write what is in the queue, at once or in a task."""
@@ -290,11 +300,10 @@ class Log:
 
     def _tell(self, group: Sequence[_Asked], errors: Sequence[Exception | None]) -> None:
         reach(Point.COMMITTED)
-        for (write, outcome), error in zip(group, errors, strict=True):
+        for (write, told), error in zip(group, errors, strict=True):
             if error is None:
                 self._show(write)
-            if not outcome.done():
-                outcome.set_result(error)
+            told(error)
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
         try:
@@ -359,6 +368,11 @@ class Log:
             reach(Point.ENDED)
             tail.end()
             self._tails.retire(key)
+
+
+def _set(outcome: asyncio.Future[Exception | None], error: Exception | None) -> None:
+    if not outcome.done():
+        outcome.set_result(error)
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ READERS = 2
 log = logging.getLogger(__name__)
 
 # What is written on the event loop itself: so much takes less time there than a thread takes to wake up.
-_PAGES_AT_ONCE = 64
+_PAGES_AT_ONCE = 128
 _PAGES_A_WRITE = 2
 _PAGE_BYTES = 4096
 

@@ -5,7 +5,7 @@ Adds what a bare or broken stream lacks (created, in_progress, items and parts a
 Source: CONTRACT sections 3 and 8.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -133,6 +133,23 @@ class Sequencer:
             self.bad = True
         return frames
 
+    def take_alike(self, messages: Sequence[Message]) -> list[bytes] | None:
+        """The frames for events that all look like the one before them and need just their numbers.
+
+        Else None, and nothing: it is for whoever has no time to look closer.
+        """
+        form, seq, frames = self._form, self.seq, list[bytes]()
+        if form is None:
+            return None
+        for name, data in messages:
+            renumbered = form.renumber(data, seq) if name == self._alike and len(data) <= LARGE_BYTES else None
+            if renumbered is None:
+                return None
+            frames.append(encode(name, renumbered))
+            seq += 1
+        self.seq = seq
+        return frames
+
     def mark(self) -> Mark:
         """Where the stream stands, for `rewind` when frames turn out not to have been written."""
         return self.seq, self.began, self._queued, self._flowing
@@ -140,6 +157,7 @@ class Sequencer:
     def rewind(self, mark: Mark) -> None:
         """Take back the frames made since `mark`; nothing but an end follows."""
         self.seq, self.began, self._queued, self._flowing = mark
+        self._form = None
         self._structure.forget()
 
     def begin(self) -> list[bytes]:

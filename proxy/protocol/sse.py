@@ -90,6 +90,14 @@ class Decoder:
             raise
         return messages
 
+    def whole(self, piece: bytes) -> list[Message] | None:
+        """The events of a piece of nothing but whole ones in their usual form; None, and nothing, for any other."""
+        if self._held or self._at_start or self._after_cr or self._refused or b"\r" in piece:
+            return None
+        if len(piece) > self._max_event_bytes or not (piece.isascii() or _valid(piece) is piece):
+            return None
+        return _plain(piece)
+
     def _without_bom(self, piece: bytes) -> bytes:
         piece = bytes(self._held) + piece
         self._held.clear()

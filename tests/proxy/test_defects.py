@@ -24,9 +24,12 @@ class Defective(MemoryBackend):
         self.at = at
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        return self.commit_now(writes)
+
+    def commit_now(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         if self.at == "create" and any(isinstance(write, Create) for write in writes):
             raise LookupError("a detail of ours")
-        return await super().commit(writes)
+        return super().commit_now(writes)
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
         if self.at == ("read" if after < 0 else "read on"):

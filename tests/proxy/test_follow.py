@@ -282,7 +282,12 @@ async def test_what_comes_live_is_given_without_a_page_as_far_as_it_is_taken() -
 async def test_a_live_chunk_is_not_given_to_whoever_begins_in_the_middle_of_it() -> None:
     log = await log_with(b"a")
     given: list[int] = []
-    pages = follow(log, KEY, 3, 0, give=lambda one: bool(given.append(one.first)) or True)
+
+    def give(one: Chunk) -> bool:
+        given.append(one.first)
+        return True
+
+    pages = follow(log, KEY, 3, 0, give=give)
     waiting = asyncio.ensure_future(anext(pages))
     await let_others_run()
     await log.append(KEY, 1, chunk(1, b"b", b"c"))
