@@ -132,8 +132,8 @@ class Admission:
     async def answer(self, admitted: Admitted, reply: Reply, request_id: str) -> None:
         """Create the record, start the run, and give the client what its plan asks for.
 
-        A repeated POST is given what the first one led to. Not to be cancelled when the client goes: that is noticed
-        here, and only a foreground run ends by it.
+        A repeated POST is given what the first one led to. Not to be cancelled when the client goes, which `reply`
+        must be watching for: only a foreground run ends by it.
         """
         try:
             async with self._alone(admitted):
@@ -144,8 +144,7 @@ class Admission:
             return await reply.error(error, request_id)
         run.join()
         try:
-            async with reply.watching():
-                await self._give(run, after, admitted.asking, reply, request_id)
+            await self._give(run, after, admitted.asking, reply, request_id)
         except ClientGone:
             run.leave()
         finally:
@@ -241,23 +240,22 @@ class Admission:
     async def _give_again(self, head: Head, after: int, admitted: Admitted, reply: Reply, request_id: str) -> None:
         """Answer a repeated POST whose run is over. Raises WireError before the answer begins, ClientGone."""
         key, asking, headers = head.key, admitted.asking, own_headers(request_id, head.session)
-        async with reply.watching():
-            try:
-                if admitted.plan.answer == "sse":
-                    if asking.has_had_all(head, after):
-                        await reply.start(204, headers)
-                        return await reply.end()
-                    keep_alive = self._settings.keep_alive_seconds
-                    shown = delivery.transform(with_ids=asking.wants_ids)
-                    return await delivery.stream(reply, self._store, key, after, headers, keep_alive, shown)
-                if admitted.plan.answer == "json":
-                    await reply.listen(lambda: self._store.wait(key, FURTHEST))
-                body = await self._store.result(key) or dumps(await self._kept(head))
-            except NotFound:
-                raise errors.not_found(key.id) from None
-            except StorageFailed as error:
-                raise errors.storage_error(sent=True) from error
-            return await reply.whole(200, [*JSON_HEADERS, *headers], body)
+        try:
+            if admitted.plan.answer == "sse":
+                if asking.has_had_all(head, after):
+                    await reply.start(204, headers)
+                    return await reply.end()
+                keep_alive = self._settings.keep_alive_seconds
+                shown = delivery.transform(with_ids=asking.wants_ids)
+                return await delivery.stream(reply, self._store, key, after, headers, keep_alive, shown)
+            if admitted.plan.answer == "json":
+                await reply.listen(lambda: self._store.wait(key, FURTHEST))
+            body = await self._store.result(key) or dumps(await self._kept(head))
+        except NotFound:
+            raise errors.not_found(key.id) from None
+        except StorageFailed as error:
+            raise errors.storage_error(sent=True) from error
+        return await reply.whole(200, [*JSON_HEADERS, *headers], body)
 
     async def _kept(self, head: Head) -> JsonObject:
         initial = Envelope(loads(head.envelope)).snapshot(head.status)

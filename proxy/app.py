@@ -5,24 +5,24 @@ import logging
 from typing import NoReturn
 
 import httpx
-from quart import Quart, Response, g, request
+from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from respool.proxy.access import Access, turn_away
 from respool.proxy.admission import Admission
 from respool.proxy.asking import request_id_of
 from respool.proxy.auth_probe import Refusal
-from respool.proxy.handoff import Connection
 from respool.proxy.passthrough import forward
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
-from respool.proxy.reading import Reading
+from respool.proxy.reading import Reading, Unknown
 from respool.proxy.reply import Receive, Reply, Scope, Send, answered, error_headers, wire_error
 from respool.proxy.routes import HEALTH, OWN, UNGUARDED, Match, Prefixes, Routes
 from respool.proxy.runs import Runs, take_over
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
+from respool.proxy.streams import Streams
 from respool.proxy.strict import unclear
 from respool.proxy.sweeper import Sweeper
 from respool.proxy.upstream import Upstream
@@ -49,7 +49,10 @@ class App:
         self._snapshots = Snapshots()
         self._prefixes = Prefixes(settings.prefixes)
         self.runs = Runs(self._upstream, self._snapshots, settings)
-        self._quart = self._make_quart()
+        reading = Reading(settings, store, self.runs, self._snapshots)
+        admission = Admission(settings, store, self._private, self.runs, self._snapshots)
+        self._streams = Streams(settings, store, self._upstream, admission, reading)
+        self._quart = self._make_quart(Routes(settings, store, self.runs, reading))
         self._started = asyncio.Event()
         self._sweeping: asyncio.Task[NoReturn] | None = None
 
@@ -96,7 +99,11 @@ class App:
             if no_access is None:
                 if route.path != HEALTH:
                     await self._started.wait()
-                await self._quart({**scope, "path": route.path}, receive, send)  # type: ignore[arg-type]
+                answer = self._streams.answer(route, scope, receive, reply, request_id)
+                if answer is not None:
+                    await answered(reply, answer, request_id)
+                elif not await self._streams.sent_on(route, scope, reply, request_id):
+                    await self._quart(_for_quart(scope, route, request_id), receive, send)  # type: ignore[arg-type]
             else:
                 await answered(reply, turn_away(no_access, receive, reply, request_id), request_id)
         elif is_admin:
@@ -109,9 +116,8 @@ class App:
             return None
         return await self._access.refusal(scope["headers"], is_admin=is_admin)
 
-    def _make_quart(self) -> Quart:
+    def _make_quart(self, routes: Routes) -> Quart:
         app = Quart(__name__, static_folder=None)
-        app.asgi_http_class = Connection
         app.config.update(
             MAX_CONTENT_LENGTH=self._settings.max_request_bytes,
             BODY_TIMEOUT=None,
@@ -120,9 +126,7 @@ class App:
         )
         app.url_map.strict_slashes = False
         app.url_map.merge_slashes = False
-        reading = Reading(self._settings, self._store, self.runs, self._snapshots)
-        admission = Admission(self._settings, self._store, self._private, self.runs, self._snapshots)
-        Routes(self._settings, self._store, self.runs, self._upstream, admission, reading).register(app)
+        routes.register(app)
         app.register_error_handler(Exception, self._failed)
         app.after_request(_with_request_id)
         return app
@@ -142,6 +146,8 @@ class App:
                 return errors.too_large(self._settings.max_request_bytes)
             case HTTPException():
                 return _no_route()
+            case Unknown():
+                return error.error
             case _:
                 return wire_error(error, _request_id())
 
@@ -150,10 +156,12 @@ def _no_route() -> WireError:
     return WireError(404, f"There is no such route below {OWN}.", code="not_found")
 
 
+def _for_quart(scope: Scope, route: Match, request_id: str) -> Scope:
+    return {**scope, "path": route.path, "state": {**scope.get("state", {}), "request_id": request_id}}
+
+
 def _request_id() -> str:
-    if "request_id" not in g:
-        g.request_id = request_id_of(request.scope["headers"])
-    return str(g.request_id)
+    return str(request.scope["state"]["request_id"])
 
 
 async def _with_request_id(response: Response) -> Response:

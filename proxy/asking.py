@@ -87,10 +87,10 @@ def _number(text: str | None, name: str) -> int:
     return -1 if match[1] == "-" and number else number
 
 
-def asking(scope: Scope, owner_headers: Iterable[str]) -> Asking:
+def asking(scope: Scope, owner_headers: Iterable[str], request_id: str) -> Asking:
     """Read the scope of a request. Raises WireError."""
     headers = tuple(scope["headers"])
-    return Asking(headers, scope["query_string"], owner_of(headers, owner_headers), request_id_of(headers))
+    return Asking(headers, scope["query_string"], owner_of(headers, owner_headers), request_id)
 
 
 def first(headers: Iterable[Header], name: str) -> str | None:

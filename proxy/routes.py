@@ -1,4 +1,4 @@
-"""Which requests are ours, and one short function for each.
+"""Which requests are ours, and one short function for each that is answered whole.
 
 A path is ours when it is PREFIX/responses or below; matched on the raw path, split first and decoded once, so that an
 encoded slash cannot make one route look like another. Source: CONTRACT section 1.
@@ -7,24 +7,19 @@ encoded slash cannot make one route look like another. Source: CONTRACT section 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, cast
+from typing import Literal, cast
 from urllib.parse import unquote_to_bytes
 
 from quart import Quart, Response, request
 
-from respool.proxy import delivery
-from respool.proxy.admission import Admission
-from respool.proxy.asking import Asking, asking
-from respool.proxy.handoff import Handoff
-from respool.proxy.passthrough import forward
+from respool.proxy.asking import owner_of
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.jsons import dumps
-from respool.proxy.reading import Reading, Unknown
-from respool.proxy.reply import Reply, Scope, own_headers
+from respool.proxy.reading import Reading
+from respool.proxy.reply import Scope
 from respool.proxy.runs import Runs
 from respool.proxy.settings import Settings
-from respool.proxy.upstream import Upstream
-from respool.store.base import Head, Key, NotFound, Store
+from respool.store.base import Head, Key, Store
 
 OWN = "/_respool"
 HEALTH = f"{OWN}/health"
@@ -33,19 +28,30 @@ UNGUARDED = frozenset({HEALTH, f"{OWN}/ready"})
 
 _DESCRIPTION = files("respool.proxy").joinpath("openapi.json").read_bytes()
 
-# (segments behind /responses, method): what is ours of it; every other method passes through.
-_METHODS = {"create": ("POST",), "read": ("GET", "HEAD", "DELETE"), "cancel": ("POST",), "input_items": ("GET", "HEAD")}
+Kind = Literal["own", "create", "read", "cancel", "input_items"]
+"""What a path names: something below /_respool, all responses, one response, or what is below one."""
+
+# What is ours of it; every other method passes through.
+_METHODS: dict[Kind, tuple[str, ...]] = {
+    "create": ("POST",),
+    "read": ("GET", "HEAD", "DELETE"),
+    "cancel": ("POST",),
+    "input_items": ("GET", "HEAD"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A path of ours, as Quart is to see it: without the prefix, each segment decoded once.
+    """A path of ours, as Quart is to see it: without the prefix, each segment decoded once; `id` that of a response."""
 
-    `is_own` for what is below /_respool.
-    """
-
+    kind: Kind
     path: str
-    is_own: bool = False
+    id: str | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is below /_respool."""
+        return self.kind == "own"
 
 
 class Prefixes:
@@ -58,7 +64,7 @@ class Prefixes:
         """The route of a request, or None when it is not ours."""
         segments = tuple(raw_path.split(b"/"))[1:]
         if segments[:1] == (OWN[1:].encode(),):
-            return Match("/" + "/".join(map(_decode, segments)), is_own=True)
+            return Match("own", "/" + "/".join(map(_decode, segments)))
         for prefix in self._prefixes:
             head, rest = segments[: len(prefix)], segments[len(prefix) :]
             if rest[:1] == (b"responses",) and len(head) == len(prefix) and all(map(_fits, prefix, head)):
@@ -77,15 +83,15 @@ def _decode(segment: bytes) -> str:
 def _below(method: str, rest: tuple[bytes, ...]) -> Match | None:
     match rest:
         case ():
-            kind, path = "create", "/responses"
-        case (bytes(id_),) if id_:
-            kind, path = "read", f"/responses/{_id(id_)}"
-        case (bytes(id_), b"cancel" | b"input_items" as verb) if id_:
-            kind = verb.decode()
-            path = f"/responses/{_id(id_)}/{kind}"
+            found = Match("create", "/responses")
+        case (bytes(segment),) if segment:
+            found = Match("read", f"/responses/{_id(segment)}", _id(segment))
+        case (bytes(segment), b"cancel" | b"input_items" as verb) if segment:
+            kind: Kind = "cancel" if verb == b"cancel" else "input_items"
+            found = Match(kind, f"/responses/{_id(segment)}/{kind}", _id(segment))
         case _:
             return None
-    return Match(path) if method in _METHODS[kind] else None
+    return found if method in _METHODS[found.kind] else None
 
 
 def _id(segment: bytes) -> str:
@@ -95,28 +101,17 @@ def _id(segment: bytes) -> str:
 
 
 class Routes:
-    """The handlers, on a Quart app."""
+    """The handlers of what is answered whole, on a Quart app. Raise what `Reading` raises."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        runs: Runs,
-        upstream: Upstream,
-        admission: Admission,
-        reading: Reading,
-    ) -> None:
+    def __init__(self, settings: Settings, store: Store, runs: Runs, reading: Reading) -> None:
         self._settings = settings
         self._store = store
         self._runs = runs
-        self._upstream = upstream
-        self._admission = admission
         self._reading = reading
 
     def register(self, app: Quart) -> None:
-        """Add every route of ours."""
+        """Add every route of ours but those of `Streams`."""
         for rule, methods, view in (
-            ("/responses", ["POST"], self.create),
             ("/responses/<id_>", ["GET"], self.read),
             ("/responses/<id_>", ["DELETE"], self.delete),
             ("/responses/<id_>/cancel", ["POST"], self.cancel),
@@ -128,70 +123,29 @@ class Routes:
         ):
             app.add_url_rule(rule, view.__name__, view, methods=methods, provide_automatic_options=False)
 
-    async def create(self) -> Response:
-        """POST /responses"""
-        who = self._asking()
-        admitted = await self._admission.decide(cast(bytes, await request.get_data()), who)
-        return Handoff(lambda reply, _: self._admission.answer(admitted, reply, who.request_id))
-
     async def read(self, id_: str) -> Response:
         """GET /responses/{id}, and HEAD, which is that of the JSON"""
-        who = self._asking()
-        key = Key(who.owner, id_)
-        try:
-            if request.args.get("stream", "").lower() == "true" and request.method != "HEAD":
-                return await self._replay(key, who)
-            head, body = await self._reading.snapshot(key)
-        except Unknown as unknown:
-            return self._unknown(unknown, who)
+        head, body = await self._reading.snapshot(self._key(id_))
         return _json(body, head)
-
-    async def _replay(self, key: Key, who: Asking) -> Response:
-        replay = await self._reading.replay(key, request.args, who)
-        if replay.is_over:
-            return _no_content(replay.head)
-        headers = own_headers(who.request_id, replay.head.session)
-        keep_alive = self._settings.keep_alive_seconds
-
-        async def stream(reply: Reply, _: Scope) -> None:
-            try:
-                async with reply.watching():
-                    await delivery.stream(reply, self._store, key, replay.after, headers, keep_alive, replay.shown)
-            except NotFound:
-                raise errors.not_found(key.id) from None
-
-        return Handoff(stream)
 
     async def delete(self, id_: str) -> Response:
         """DELETE /responses/{id}"""
-        who = self._asking()
-        try:
-            return _json(dumps(await self._reading.delete(Key(who.owner, id_))))
-        except Unknown as unknown:
-            return self._unknown(unknown, who)
+        return _json(dumps(await self._reading.delete(self._key(id_))))
 
     async def cancel(self, id_: str) -> Response:
         """POST /responses/{id}/cancel; the body is ignored"""
-        who = self._asking()
-        try:
-            head, body = await self._reading.cancel(Key(who.owner, id_))
-        except Unknown as unknown:
-            return self._unknown(unknown, who)
+        head, body = await self._reading.cancel(self._key(id_))
         return _json(body, head)
 
     async def input_items(self, id_: str) -> Response:
         """GET /responses/{id}/input_items"""
-        who = self._asking()
-        try:
-            head, page = await self._reading.input_items(Key(who.owner, id_), request.args)
-        except Unknown as unknown:
-            return self._unknown(unknown, who)
+        head, page = await self._reading.input_items(self._key(id_), request.args)
         return _json(dumps(page), head)
 
     async def list_own(self) -> Response:
         """GET /_respool/responses; everybody's on the port of the administrator"""
-        everybody = bool(_scope().get("state", {}).get("admin"))
-        return _json(dumps(await self._reading.list_own(None if everybody else self._asking().owner, request.args)))
+        everybody = bool(_scope()["state"].get("admin"))
+        return _json(dumps(await self._reading.list_own(None if everybody else self._owner(), request.args)))
 
     async def health(self) -> Response:
         """GET /_respool/health: the process answers"""
@@ -208,47 +162,19 @@ class Routes:
         """GET /_respool/openapi.json: what these routes take and answer"""
         return _json(_DESCRIPTION)
 
-    def _asking(self) -> Asking:
-        return asking(_scope(), self._settings.owner_headers)
+    def _key(self, id_: str) -> Key:
+        return Key(self._owner(), id_)
 
-    def _unknown(self, unknown: Unknown, who: Asking) -> Response:
-        """A response that is not in the log: ours to refuse, or the agent's to know."""
-        if self._settings.unknown_ids == "refuse":
-            raise unknown.error
-
-        async def send_on(reply: Reply, scope: Scope) -> None:
-            await forward(self._upstream, _without_body(scope), _nothing_more, reply, who.request_id)
-
-        return Handoff(send_on)
+    def _owner(self) -> str:
+        return owner_of(_scope()["headers"], self._settings.owner_headers)
 
 
 def _scope() -> Scope:
     return cast(Scope, request.scope)
 
 
-def _without_body(scope: Scope) -> Scope:
-    """The routes that are sent on take no body that means anything; it has been read already."""
-    body = (b"content-length", b"transfer-encoding")
-    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in body]}
-
-
-async def _nothing_more() -> dict[str, Any]:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
 def _json(body: bytes, head: Head | None = None) -> Response:
-    return _of(head, Response(body, content_type="application/json"))
-
-
-def _no_content(head: Head) -> Response:
-    """204, which tells an `EventSource` not to come again."""
-    response = Response(status=204)
-    for name in ("content-type", "content-length"):
-        response.headers.pop(name, None)
-    return _of(head, response)
-
-
-def _of(head: Head | None, response: Response) -> Response:
+    response = Response(body, content_type="application/json")
     if head is not None and head.session is not None:
         response.headers["x-agent-session-id"] = head.session
     return response

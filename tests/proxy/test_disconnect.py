@@ -104,6 +104,30 @@ async def test_a_client_that_leaves_behind_the_terminal_event_changes_nothing(st
         assert (await ended(s))["status"] == "completed"
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("how", ["finish", "reset"])
+async def test_a_client_that_leaves_while_it_uploads_has_asked_nothing(how: str, chunked: bool) -> None:
+    async with scene(saying(*HELLO)) as s, dial(s.served.url) as raw:
+        framing = "transfer-encoding: chunked" if chunked else "content-length: 1000"
+        begun = b'15\r\n{"background":true,"a\r\n' if chunked else b'{"background":true,"a'
+        await raw.send(f"POST /responses HTTP/1.1\r\nhost: x\r\n{CHOSEN}\r\n{framing}\r\n\r\n".encode() + begun)
+        await until(lambda: s.served.server.connections == 1)
+        getattr(raw, how)()
+        await until(lambda: s.served.server.connections == 0)
+        assert (await s.client.get(f"/responses/{GIVEN_ID}")).status_code == 404
+        assert s.agent.asked == []
+
+
+async def test_a_client_that_waits_to_be_told_to_go_on_is_told() -> None:
+    async with scene(saying(*HELLO)) as s, dial(s.served.url) as raw:
+        body = b'{"input":"hi"}'
+        head = f"POST /responses HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\nexpect: 100-continue\r\n\r\n"
+        await raw.send(head.encode())
+        assert await raw.head() == b"HTTP/1.1 100 \r\n\r\n"
+        await raw.send(body)
+        assert (await raw.head()).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("background", [False, True])
 async def test_a_client_that_leaves_before_it_is_admitted_has_asked_nothing(background: bool) -> None:
     store = Turnstile()

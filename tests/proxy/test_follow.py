@@ -105,6 +105,22 @@ async def test_the_text_true_in_any_case_asks_for_the_stream(value: str) -> None
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
+@pytest.mark.parametrize("query", ["%73tream=tr%75e", "a=b&stream=true&stream=false", "a&&stream=true;x&stream=true"])
+async def test_a_query_is_decoded_and_the_first_of_a_name_counts(query: str) -> None:
+    async with scene(HELLO) as s:
+        response_id = whole(events_of((await s.create(**BACKGROUND)).content))["id"]
+        response = await s.client.get(f"/responses/{response_id}?{query}")
+        is_stream = response.headers["content-type"].startswith("text/event-stream")
+        assert is_stream == (";" not in query)
+        assert (await s.client.get(f"/responses/{response_id}?stream=false&stream=true")).json()["id"] == response_id
+
+
+async def test_a_delete_is_no_stream_whatever_its_query_says() -> None:
+    async with scene(HELLO) as s:
+        response_id = whole(events_of((await s.create(**BACKGROUND)).content))["id"]
+        assert (await s.client.delete(f"/responses/{response_id}?stream=true")).json()["deleted"] is True
+
+
 @pytest.mark.parametrize("query", ["stream=1", "stream=yes", "stream=", "stream", "stream=false", "stream=%20true", ""])
 async def test_anything_else_asks_for_json(query: str) -> None:
     async with scene(HELLO) as s:
