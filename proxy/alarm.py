@@ -10,6 +10,8 @@ class Alarm:
     It begins paused. It is one timer of the loop, which looks when it fires how much is left. Call `stop` in the end.
     """
 
+    __slots__ = ("_due", "_loop", "_ring", "_seconds", "_timer", "paused")
+
     def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
         self._seconds = seconds
         self._ring = ring

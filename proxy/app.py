@@ -80,10 +80,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
         reply = Reply(scope, receive, send)
         request_id = request_id_of(scope["headers"])
         refusal = unclear(scope, self._settings.owner_headers)

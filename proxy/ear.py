@@ -1,7 +1,6 @@
 """Words for a task that waits: heard at once where it listens, and kept for later where it must not be disturbed."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -24,8 +23,10 @@ class Ear(Generic[Word]):
     `asyncio.timeout`. So what is awaited must lose nothing by being cancelled.
     """
 
+    __slots__ = ("_listening", "_words")
+
     def __init__(self) -> None:
-        self._words: deque[Word] = deque()
+        self._words: list[Word] = []
         self._listening: asyncio.Task[object] | None = None
 
     def tell(self, word: Word) -> None:
@@ -38,7 +39,7 @@ class Ear(Generic[Word]):
     async def listen(self, wait: Callable[[], Awaitable[Result]]) -> Result:
         """What `wait()` gives. Raises Heard when a word comes first."""
         if self._words:
-            raise Heard(self._words.popleft())
+            raise Heard(self._words.pop(0))
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("only a task can listen")
@@ -47,7 +48,7 @@ class Ear(Generic[Word]):
             result = await wait()
         except asyncio.CancelledError:
             if self._listening is None and task.uncancel() == 0:
-                raise Heard(self._words.popleft()) from None
+                raise Heard(self._words.pop(0)) from None
             raise
         else:
             if self._listening is None:

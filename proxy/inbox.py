@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
@@ -18,32 +17,58 @@ _PIECES = 10
 class _Inbox:
     """What an application receives: a few pieces of the body at a time, and that its client left always.
 
-    Hypercorn's queue holds a disconnect back while it is full, for ever if the application has stopped reading.
+    Hypercorn's queue holds a disconnect back while it is full, for ever if the application has stopped reading. One
+    task receives at a time. There is one inbox for each follower: what it waits by is made when it waits.
     """
 
+    __slots__ = ("_left", "_messages", "_room", "_some", "_tell")
+
     def __init__(self) -> None:
-        self._messages: deque[ASGIReceiveEvent] = deque()
-        self._some, self._room = asyncio.Event(), asyncio.Event()
+        self._messages: list[ASGIReceiveEvent] = []
+        self._some: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
         self._left = False
+        self._tell: Callable[[], None] | None = None
 
     async def put(self, message: ASGIReceiveEvent) -> None:
         """Add a message; a piece of the body waits for room, unless the client has left."""
-        self._left = self._left or message["type"] == "http.disconnect"
+        if message["type"] == "http.disconnect":
+            self._left = True
+            if self._tell is not None:
+                self._tell()
         while len(self._messages) >= _PIECES and not self._left:
-            self._room.clear()
-            await self._room.wait()
-        self._messages.append(message)
-        self._some.set()
-        self._room.set()
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+        if self._tell is None or self._left:
+            self._messages.append(message)
+        _wake(self._some)
+        if self._left:
+            _wake(self._room)
 
     async def get(self) -> ASGIReceiveEvent:
         """The next message."""
         while not self._messages:
-            self._some.clear()
-            await self._some.wait()
-        message = self._messages.popleft()
-        self._room.set()
+            self._some = asyncio.get_running_loop().create_future()
+            await self._some
+        message = self._messages.pop(0)
+        _wake(self._room)
         return message
+
+    def watch(self, tell: Callable[[], None] | None) -> None:
+        """From now on drop what comes of the body, and call `tell` when the client leaves; None ends it."""
+        self._tell = tell
+        if tell is None:
+            return
+        if self._left:
+            tell()
+        else:
+            self._messages.clear()
+            _wake(self._room)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 class Tasks(TaskGroup):
@@ -57,6 +82,7 @@ class Tasks(TaskGroup):
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         inbox = _Inbox()
+        scope["state"]["watch"] = inbox.watch
         self.spawn(_serve, app, config, scope, inbox.get, send)
         return inbox.put
 

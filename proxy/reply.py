@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from respool.proxy.ear import Ear, Heard
@@ -43,6 +43,11 @@ class ClientGone(Exception):
 class Reply:
     """The answer to one request. Use `watching()` around whatever waits or streams."""
 
+    __slots__ = (
+        *("_ear", "_gone", "_has_left", "_is_chunked", "_receive", "_scope", "_send", "_send_chunk", "_watch"),
+        "started",
+    )
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
         self._receive = receive
@@ -55,15 +60,21 @@ class Reply:
         self._send_chunk: Callable[[bytes], Awaitable[None]] | None = wire.get("send_chunk")
         self._offer_chunk: Callable[[bytes], bool] = wire.get("offer_chunk", lambda _: False)
         self._has_left: Callable[[], bool] = wire.get("has_left", lambda: False)
+        self._watch: Callable[[Callable[[], None] | None], None] | None = wire.get("watch")
         self.started = False
 
-    @asynccontextmanager
-    async def watching(self, after: asyncio.Event | None = None) -> AsyncIterator[None]:
+    def watching(self, after: asyncio.Event | None = None) -> AbstractAsyncContextManager[None]:
         """Notice inside this block when the client leaves: `listen` and `write` then raise ClientGone.
 
         Until `after` is set somebody else takes the body of the request, and may not take all that is there.
         """
-        watcher = asyncio.create_task(self._watch(after))
+        if after is None and self._watch is not None:
+            return _Told(self._watch, self._client_left)
+        return self._watching_by_task(after)
+
+    @asynccontextmanager
+    async def _watching_by_task(self, after: asyncio.Event | None) -> AsyncIterator[None]:
+        watcher = asyncio.create_task(self._wait_for_the_leaving(after))
         try:
             yield
         finally:
@@ -71,10 +82,13 @@ class Reply:
             with suppress(asyncio.CancelledError):
                 await watcher
 
-    async def _watch(self, after: asyncio.Event | None) -> None:
+    async def _wait_for_the_leaving(self, after: asyncio.Event | None) -> None:
         if after is None or await self._stays_until(after):
             while (await self._receive())["type"] != "http.disconnect":
                 pass
+        self._client_left()
+
+    def _client_left(self) -> None:
         self._gone = True
         self._ear.tell(None)
 
@@ -150,6 +164,22 @@ class Reply:
         abort = self._scope.get("state", {}).get("abort")
         if abort is not None:
             abort()
+
+
+class _Told(AbstractAsyncContextManager[None]):
+    """A block in which the server tells that the client has left; no task waits for it."""
+
+    __slots__ = ("_tell", "_watch")
+
+    def __init__(self, watch: Callable[[Callable[[], None] | None], None], tell: Callable[[], None]) -> None:
+        self._watch = watch
+        self._tell = tell
+
+    async def __aenter__(self) -> None:
+        self._watch(self._tell)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._watch(None)
 
 
 async def answered(reply: Reply, answer: Awaitable[None], request_id: str) -> None:

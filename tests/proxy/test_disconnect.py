@@ -171,6 +171,21 @@ async def test_a_follower_that_leaves_changes_nothing() -> None:
         assert (await stream.rest())[-1].name == "response.completed"
 
 
+async def test_a_body_that_nobody_takes_does_not_hide_that_a_follower_left() -> None:
+    held = Held()
+    async with scene(held) as s, s.stream({"x-agent-response-id": GIVEN_ID}, background=True) as stream:
+        await stream.until("response.output_text.delta")
+        head = f"GET /responses/{GIVEN_ID}?stream=true HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        async with dial(s.served.url) as raw:
+            await raw.send(head.encode() + b"1\r\nx\r\n" * 50)
+            await has_seen(raw, b"Hel")
+            await raw.send(b"1\r\nx\r\n" * 50)
+            assert s.served.server.connections == 2
+        await until(lambda: s.served.server.connections == 1)
+        held.going_on.set()
+        await stream.rest()
+
+
 async def test_a_request_pipelined_behind_a_stream_does_not_hide_that_the_client_left() -> None:
     held = Held()
     async with scene(held) as s:
