@@ -6,7 +6,7 @@ An event is `bytes` of one line of JSON, and its name the `type` in it. Source: 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 from respool.proxy.protocol import splice
@@ -230,40 +230,40 @@ def stamp_response(data: bytes, parsed: JsonObject, envelope: Envelope, put: Map
     metadata, hidden = response.get("metadata"), envelope.hidden_metadata
     if hidden is not None and isinstance(metadata, dict) and hidden in metadata:
         forced["metadata"] = {key: value for key, value in metadata.items() if key != hidden}
-    at = _member(data, "response")
-    text = splice.edit(
-        data[at.start : at.end],
-        put={key: dumps(value) for key, value in forced.items()},
-        default={key: dumps(value) for key, value in envelope.fields.items()},
+    stamp = partial(
+        splice.edit,
+        put=_dumped(forced),
+        default=_dumped(envelope.fields),
+        change={"output": partial(_stamp_output, envelope)},
     )
-    return splice.replace(data, {at: _stamp_output(text, response, envelope)})
+    return splice.edit(data, change={"response": stamp})
 
 
-def _stamp_output(text: bytes, response: JsonObject, envelope: Envelope) -> bytes:
-    output = response.get("output")
-    if not isinstance(output, list) or not output:
+def _dumped(fields: Mapping[str, Json]) -> dict[str, bytes]:
+    return {key: dumps(value) for key, value in fields.items()}
+
+
+def _stamp_output(envelope: Envelope, text: bytes) -> bytes:
+    """The items of an output, which may be none."""
+    if text[:1] != b"[":
         return text
-    spans = splice.elements(text, _member(text, "output").start)
-    return splice.replace(
-        text, {at: _stamp(text[at.start : at.end], item, envelope) for at, item in zip(spans, output, strict=True)}
-    )
+    return splice.replace(text, {at: _stamp(envelope, text[at.start : at.end]) for at in splice.elements(text)})
 
 
 def stamp_item(data: bytes, parsed: JsonObject, envelope: Envelope) -> bytes:
     """An event with an `item`, which gets the response's id and, if it has none, the request's agent reference."""
-    item = parsed.get("item")
-    if not isinstance(item, dict):
+    if not isinstance(parsed.get("item"), dict):
         return data
-    at = _member(data, "item")
-    return splice.replace(data, {at: _stamp(data[at.start : at.end], item, envelope)})
+    return splice.edit(data, change={"item": partial(_stamp, envelope)})
 
 
-def _stamp(text: bytes, item: Json, envelope: Envelope) -> bytes:
-    if not isinstance(item, dict):
+def _stamp(envelope: Envelope, text: bytes) -> bytes:
+    """An item; what is no object stays as it is."""
+    if text[:1] != b"{":
         return text
     response_id, reference = envelope.item_stamps()
     put = {"response_id": response_id}
-    if reference is not None and item.get("agent_reference") is None:
+    if reference is not None and loads(text).get("agent_reference") is None:
         put["agent_reference"] = reference
     return splice.edit(text, put=put)
 

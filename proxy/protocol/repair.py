@@ -272,7 +272,9 @@ class Sequencer:
         elif not self._is_merged(response):
             self._create(frames)
             self._flowing = True
-            self._pass_on(events.IN_PROGRESS, events.rename(data, events.IN_PROGRESS), parsed, frames)
+            if name != events.IN_PROGRESS:
+                data = events.rename(data, events.IN_PROGRESS)
+            self._pass_on(events.IN_PROGRESS, data, parsed, frames)
 
     def _is_merged(self, response: JsonObject) -> bool:
         """Whether an `in_progress` says nothing beyond the `created` that was already told as `in_progress`."""

@@ -6,14 +6,18 @@ torn raises ValueError, but it is no validator.
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-# The last of the alternatives is a string that does not end.
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++|"', re.DOTALL)
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # What is inside a nested value up to its next bracket; strings are skipped over whole.
-_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+([{}\[\]])', re.DOTALL)
-_NO_VALUE = frozenset({b"}", b"]", b",", b":", b'"'})
+_INSIDE = rb'[^"{}\[\]]*+(?:%b[^"{}\[\]]*+)*+' % _STRING
+# A string, a number or a word, or an array or object without another in it; else the bracket with which one begins.
+_VALUE = rb'(%b|[^\s{}\[\],:"]++|[{\[]%b[}\]]|([{\[]))' % (_STRING, _INSIDE)
+_BRACKET = re.compile(_INSIDE + rb"([{}\[\]])", re.DOTALL)
+_MEMBER = re.compile(rb"[\s,]*+(?:(%b)\s*+:\s*+%b|\})" % (_STRING, _VALUE), re.DOTALL)
+_ELEMENT = re.compile(rb"[\s,]*+(?:%b|\])" % _VALUE, re.DOTALL)
+_OPENING = {bracket: re.compile(rb"\s*+\%b" % bracket) for bracket in (b"{", b"[")}
 
 
 class Span(NamedTuple):
@@ -38,20 +42,45 @@ def members(text: bytes, start: int = 0) -> list[Member]:
 
 def _members(text: bytes, start: int) -> tuple[list[Member], int]:
     """The members, and where the object's last brace is."""
-    tokens = _Tokens(text, start)
-    if tokens.next().group() != b"{":
-        raise ValueError("not a JSON object")
+    at = _open(text, start, b"{")
     found: list[Member] = []
     while True:
-        token = tokens.next()
-        key = token.group()
-        if key == b"}":
-            return found, token.start()
-        if key == b",":
-            continue
-        if len(key) < 2 or key[0] != 0x22 or tokens.next().group() != b":":
-            raise ValueError("torn JSON object")
-        found.append(Member(_key(key), token.start(), tokens.value(tokens.next())))
+        member = _next(_MEMBER, text, at)
+        if member[1] is None:
+            return found, member.end() - 1
+        value = _value(text, member, 2)
+        found.append(Member(_key(member[1]), member.start(1), value))
+        at = value.end
+
+
+def _open(text: bytes, start: int, bracket: bytes) -> int:
+    """Where the inside of the object or the array begins."""
+    opening = _OPENING[bracket].match(text, start)
+    if opening is None:
+        raise ValueError("not the kind of JSON that was looked for")
+    return opening.end()
+
+
+def _next(what: re.Pattern[bytes], text: bytes, at: int) -> re.Match[bytes]:
+    found = what.match(text, at)
+    if found is None:
+        raise ValueError("torn JSON")
+    return found
+
+
+def _value(text: bytes, match: re.Match[bytes], group: int) -> Span:
+    """The value that was matched, to its end if only its bracket was."""
+    start, end = match.span(group)
+    return Span(start, end if match[group + 1] is None else _closing(text, end))
+
+
+def _closing(text: bytes, at: int) -> int:
+    depth = 1
+    while depth:
+        bracket = _next(_BRACKET, text, at)
+        at = bracket.end()
+        depth += 1 if bracket[1] in (b"{", b"[") else -1
+    return at
 
 
 def _key(quoted: bytes) -> str:
@@ -62,14 +91,15 @@ def _key(quoted: bytes) -> str:
 
 def elements(text: bytes, start: int = 0) -> list[Span]:
     """The elements of the array that begins at or after `start`. Raises ValueError if there is none, or it is torn."""
-    tokens = _Tokens(text, start)
-    if tokens.next().group() != b"[":
-        raise ValueError("not a JSON array")
+    at = _open(text, start, b"[")
     found: list[Span] = []
-    while (token := tokens.next()).group() != b"]":
-        if token.group() != b",":
-            found.append(tokens.value(token))
-    return found
+    while True:
+        element = _next(_ELEMENT, text, at)
+        if element[1] is None:
+            return found
+        value = _value(text, element, 1)
+        found.append(value)
+        at = value.end
 
 
 def edit(
@@ -78,13 +108,15 @@ def edit(
     put: Mapping[str, bytes] | None = None,
     default: Mapping[str, bytes] | None = None,
     drop: Collection[str] = (),
+    change: Mapping[str, Callable[[bytes], bytes]] | None = None,
 ) -> bytes:
     """The object `text` with members set (`put`), added where absent (`default`) and removed (`drop`).
 
-    Values are raw JSON; the keys that are added are plain ASCII. Of a repeated key the last one counts, as in every
-    common parser, so all the others are removed when it is touched. Raises ValueError if `text` is not one object.
+    `change` makes the new text of a value from the old. Values are raw JSON; the keys that are added are plain ASCII.
+    Of a repeated key the last one counts, as in every common parser: all the others are removed when it is put, and
+    left as they are when it is changed. Raises ValueError if `text` is not one object.
     """
-    put = put or {}
+    put, change = put or {}, change or {}
     found, close = _members(text, 0)
     if text[close + 1 :].strip():
         raise ValueError("more than a JSON object")
@@ -99,6 +131,8 @@ def edit(
         kept += 1
         if key in put and text[member.value.start : member.value.end] != put[key]:
             changes.append((*member.value, put[key]))
+        elif key in change and last[key] is member:
+            changes.append((*member.value, change[key](text[member.value.start : member.value.end])))
     added = {
         **{k: v for k, v in (default or {}).items() if k not in last},
         **{k: v for k, v in put.items() if k not in last},
@@ -132,38 +166,3 @@ def _with_comma(found: list[Member], index: int, after_another: bool) -> tuple[i
     if index + 1 < len(found):
         return found[index].at, found[index + 1].at
     return found[index].at, found[index].value.end
-
-
-class _Tokens:
-    """The tokens of a text one by one; nested values are skipped over. Raises ValueError where the text ends early."""
-
-    def __init__(self, text: bytes, start: int) -> None:
-        self._text = text
-        self._tokens = _TOKEN.finditer(text, start)
-
-    def next(self) -> re.Match[bytes]:
-        token = next(self._tokens, None)
-        if token is None:
-            raise ValueError("torn JSON")
-        return token
-
-    def value(self, first: re.Match[bytes]) -> Span:
-        """The value that begins with `first`; the next token is the one behind it."""
-        kind = first.group()
-        if kind in _NO_VALUE:
-            raise ValueError("torn JSON value")
-        if kind not in (b"{", b"["):
-            return Span(*first.span())
-        end = self._closing(first.end())
-        self._tokens = _TOKEN.finditer(self._text, end)
-        return Span(first.start(), end)
-
-    def _closing(self, at: int) -> int:
-        depth = 1
-        while depth:
-            bracket = _BRACKET.match(self._text, at)
-            if bracket is None:
-                raise ValueError("torn JSON value")
-            at = bracket.end()
-            depth += 1 if bracket[1] in (b"{", b"[") else -1
-        return at
