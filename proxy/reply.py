@@ -44,8 +44,8 @@ class Reply:
     """The answer to one request. Use `watching()` around whatever waits or streams."""
 
     __slots__ = (
-        *("_ear", "_gone", "_has_left", "_is_chunked", "_receive", "_scope", "_send", "_send_chunk", "_watch"),
-        "started",
+        *("_ear", "_gone", "_has_left", "_is_chunked", "_offer_chunk", "_receive", "_scope", "_send", "_send_chunk"),
+        *("_watch", "started"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
