@@ -99,6 +99,7 @@ class App:
                     await self._started.wait()
                 answer = self._streams.answer(route, scope, receive, reply, request_id)
                 if answer is not None:
+                    del route  # whoever follows for hours does not keep it
                     await answered(reply, answer, request_id)
                 elif not await self._streams.sent_on(route, scope, reply, request_id):
                     await self._quart(_for_quart(scope, route, request_id), receive, send)  # type: ignore[arg-type]

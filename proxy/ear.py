@@ -36,10 +36,14 @@ class Ear(Generic[Word]):
             self._listening.cancel()
             self._listening = None
 
+    def heard(self, word: Word) -> Exception:
+        """What `listen` raises for a word."""
+        return Heard(word)
+
     async def listen(self, wait: Callable[[], Awaitable[Result]]) -> Result:
         """What `wait()` gives. Raises Heard when a word comes first."""
         if self._words:
-            raise Heard(self._words.pop(0))
+            raise self.heard(self._words.pop(0))
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("only a task can listen")
@@ -48,7 +52,7 @@ class Ear(Generic[Word]):
             result = await wait()
         except asyncio.CancelledError:
             if self._listening is None and task.uncancel() == 0:
-                raise Heard(self._words.pop(0)) from None
+                raise self.heard(self._words.pop(0)) from None
             raise
         else:
             if self._listening is None:

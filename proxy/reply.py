@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-from respool.proxy.ear import Ear, Heard
+from respool.proxy.ear import Ear
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
@@ -40,6 +40,15 @@ class ClientGone(Exception):
     """The client has closed its connection, or takes nothing any more."""
 
 
+class _DoorEar(Ear[None]):
+    """Hears that the client has left, and says so."""
+
+    __slots__ = ()
+
+    def heard(self, word: None) -> Exception:
+        return ClientGone()
+
+
 class Reply:
     """The answer to one request. Use `watching()` around whatever waits or streams."""
 
@@ -52,7 +61,7 @@ class Reply:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._ear: Ear[None] = Ear()
+        self._ear = _DoorEar()
         self._gone = False
         self._is_chunked = False
         # What the server tells of the connection; another server has none of it.
@@ -102,12 +111,9 @@ class Reply:
                 return False
         return True
 
-    async def listen(self, wait: Callable[[], Awaitable[Result]]) -> Result:
+    def listen(self, wait: Callable[[], Awaitable[Result]]) -> Awaitable[Result]:
         """What `wait()` gives. Raises ClientGone when the client leaves first."""
-        try:
-            return await self._ear.listen(wait)
-        except Heard:
-            raise ClientGone from None
+        return self._ear.listen(wait)
 
     async def start(self, http_status: int, headers: Iterable[Header]) -> None:
         """Send the head; `headers` are raw and lower case."""
