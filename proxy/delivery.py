@@ -84,6 +84,9 @@ async def stream(
         # Before the head, so that what cannot be read at all is told in the shape of the API.
         first = await store.read(key, after, PAGE_BYTES)
         await reply.start(200, head)
+        if run is None:
+            # Nobody will refuse it any more, and a follower may be idle for hours.
+            head, headers = [], ()
         async with aclosing(follow(store, key, after, keep_alive_seconds, first, give)) as pages:
             del first  # whoever follows for hours does not keep it
             while True:
