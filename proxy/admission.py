@@ -5,14 +5,13 @@ Source: CONTRACT sections 2, 5 and 6.
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from weakref import WeakValueDictionary
 
-from respool.proxy import calls, delivery
+from respool.proxy import calls, clock, delivery
 from respool.proxy.asking import Asking
 from respool.proxy.protocol import body as bodies
 from respool.proxy.protocol import errors, ids, rules
@@ -77,7 +76,7 @@ class Admission:
         """Everything that can be refused before anything is written or sent. Raises WireError, StorageFailed."""
         if self._runs.draining:
             raise errors.shutting_down()
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         body = bodies.parse(raw)
         bodies.check(body)
         plan = _plan(body)

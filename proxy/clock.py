@@ -11,6 +11,11 @@ _BEGAN_NS = time.time_ns() - time.monotonic_ns()
 _NS_IN_MS = 1_000_000
 
 
+def now_ms() -> int:
+    """The time of day, unix milliseconds: for what is only told."""
+    return time.time_ns() // _NS_IN_MS
+
+
 def latest_ms() -> int:
     """When something ends that is to be kept for a while, unix milliseconds."""
     return max(time.time_ns(), _steady_ns()) // _NS_IN_MS

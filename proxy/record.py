@@ -1,9 +1,9 @@
 """What a relay writes: the frames of its sequencer, numbered from where it stood. What is not written is taken back."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
+from respool.proxy.clock import now_ms
 from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.run import Run, Word
 from respool.store.base import Cancelled, Chunk, End, Note, StorageFailed
@@ -99,8 +99,3 @@ def _chunks(frames: list[bytes], first: int) -> Iterator[tuple[Chunk, bool]]:
             start, size = at, 0
         size += len(frame)
     yield Chunk.of(first + start, frames[start:], now), True
-
-
-def now_ms() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000

@@ -23,7 +23,7 @@ from respool.proxy.protocol.jsons import JsonObject, loads
 from respool.proxy.protocol.repair import Ending, Failure, Sequencer, failure_of
 from respool.proxy.protocol.sse import Decoder, EventTooLarge, Message
 from respool.proxy.protocol.unfold import is_response, unfold
-from respool.proxy.record import CHUNK_BYTES, Record, now_ms
+from respool.proxy.record import CHUNK_BYTES, Record
 from respool.proxy.run import Answer, Run, Word
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# What is passed on between other things; more than this is work for a turn of its own.
-_PASSED_BYTES = CHUNK_BYTES
 # Of an answer that is no stream and no success, more than this is not kept.
 _REFUSAL_BYTES = 16 * 2**20
 
@@ -246,7 +244,7 @@ class Relay:
         Nearly everything that an agent says is of this kind, a few events at a time.
         """
         record = self._record
-        if len(piece) > _PASSED_BYTES or not record.may_append_soon or not self._run.began.is_set():
+        if len(piece) > CHUNK_BYTES or not record.may_append_soon or not self._run.began.is_set():
             return False
         messages = decoder.whole(piece)
         if messages is None:
@@ -378,7 +376,7 @@ class Relay:
         It was tried before, and that matters: a commit that failed at its sync is in the file until another is written
         over it, and a crash would bring it back.
         """
-        chunk = Chunk.of(self._record.seq, [ending.frame], now_ms())
+        chunk = Chunk.of(self._record.seq, [ending.frame], clock.now_ms())
         self._ended(ending)
         self._tell_waiters()
         end = End(ending.status, ending.result, clock.latest_ms())

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable
 
 from respool.proxy import calls, clock
@@ -162,7 +161,7 @@ async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, he
     snapshots.forget(head.key)
     preface = sequencer.preface()
     ending = own_end(sequencer, snapshot, status, failure, settings)
-    chunk = Chunk.of(head.last_seq + 1, [*preface, ending.frame], time.time_ns() // 1_000_000)
+    chunk = Chunk.of(head.last_seq + 1, [*preface, ending.frame], clock.now_ms())
     end = End(ending.status, ending.result, clock.latest_ms())
     await store.append(head.key, head.epoch, chunk, end=end)
     log.info("orphan_ended", extra={"response_id": head.key.id, "status": str(ending.status)})

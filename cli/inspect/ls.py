@@ -21,6 +21,7 @@ from respool.cli.inspect.entry import Entry, entry, model_of, short_ids
 from respool.cli.inspect.source import Source, pages
 from respool.cli.inspect.trouble import WRONG_OPTIONS, Trouble, told
 from respool.cli.inspect.where import JsonOption, PagerOption, StoreOption, UrlOption, UserOption, Where, opened, where
+from respool.proxy.clock import now_ms
 from respool.proxy.protocol.jsons import dumps
 from respool.store.base import Filter, Head
 from respool.store.status import Status
@@ -135,11 +136,6 @@ async def _ls(
             found_entries = [found async for found in entries(source, which, matches, limit)]
             hint = _hint(len(found_entries), limit) if out.is_terminal else []
             terminal.show(out, [*listing(found_entries, out.width, now_ms()), *hint], pager=pager)
-
-
-def now_ms() -> int:
-    """This moment."""
-    return time.time_ns() // 1_000_000
 
 
 def _hint(shown: int, limit: int | None) -> list[Text]:

@@ -10,10 +10,11 @@ import typer
 from respool.cli.inspect import figures, harmless, terminal
 from respool.cli.inspect.choose import owner_of
 from respool.cli.inspect.hand import hand, writing
-from respool.cli.inspect.ls import StatusOption, conditions, now_ms
+from respool.cli.inspect.ls import StatusOption, conditions
 from respool.cli.inspect.source import Source, StoreSource, pages
 from respool.cli.inspect.trouble import WRONG_OPTIONS, Trouble, told
 from respool.cli.inspect.where import StoreOption, UrlOption, UserOption, Where, archive, opened, where
+from respool.proxy.clock import now_ms
 from respool.store.archive import Survey
 from respool.store.base import Filter, Head, Store
 

@@ -1,7 +1,6 @@
 """A running server as a source, through its own HTTP routes: what they do not show is said to be missing."""
 
 import os
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,6 +9,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from respool.cli.inspect.trouble import NO_SERVER, WRONG_OPTIONS, Trouble
+from respool.proxy.clock import now_ms
 from respool.proxy.protocol.jsons import JsonObject, dumps, loads
 from respool.proxy.protocol.sse import Decoder, encode
 from respool.store.base import Chunk, Filter, Head, Key, NotFound
@@ -107,7 +107,7 @@ class ServerSource:
                 async for piece in answer.aiter_raw():
                     frames = [encode(name, data) for name, data in decoder.feed(piece)]
                     if frames:
-                        yield Chunk.of(after + 1, frames, time.time_ns() // 1_000_000)
+                        yield Chunk.of(after + 1, frames, now_ms())
                         after += len(frames)
         except httpx.ReadTimeout:
             return

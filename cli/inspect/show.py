@@ -12,7 +12,7 @@ from respool.cli.inspect.choose import chosen
 from respool.cli.inspect.columns import Cell, Column, table
 from respool.cli.inspect.digest import Digest, digest, usage_words
 from respool.cli.inspect.entry import created_ms, output_tokens
-from respool.cli.inspect.ls import STYLES, now_ms
+from respool.cli.inspect.ls import STYLES
 from respool.cli.inspect.trouble import told
 from respool.cli.inspect.where import (
     IdArgument,
@@ -25,6 +25,7 @@ from respool.cli.inspect.where import (
     opened,
     where,
 )
+from respool.proxy.clock import now_ms
 from respool.proxy.protocol import aloud
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps
 from respool.proxy.protocol.timeline import Span, Timeline
