@@ -42,6 +42,9 @@ _PAGES_AT_ONCE = 128
 _PAGES_A_WRITE = 2
 _PAGE_BYTES = 4096
 
+# Rows above this size split the pages that they come to, and need pages of their own.
+_SPREAD_BYTES, _PAGES_A_SPREAD = 1000, 2
+
 # Where such a write takes that long, the disk is busy, and for a while the thread waits for it instead of the loop.
 _HURTS_SECONDS = 0.01
 _REST_SECONDS = 1.0
@@ -114,13 +117,16 @@ class SqliteBackend:
         await self._held.aclose()
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
-        errors = await self._writer.run(self._commit_and_rest, writes)
+        await self._keeper.catch_up(self._writer)
+        errors = await self._writer.run(self._commit, writes)
         self._keeper.wrote(sum(map(_pages, writes)))
         return errors
 
     def commit_now(self, writes: Sequence[Write]) -> Sequence[StoreError | None] | None:
         began = time.monotonic()
-        if not self._is_quick or began < self._hurt_until or self._writer.busy or self._keeper.is_owed:
+        if not self._is_quick or began < self._hurt_until or self._writer.busy:
+            return None
+        if self._keeper.is_owed or self._keeper.is_behind:
             return None
         pages = sum(map(_pages, writes))
         if pages > _PAGES_AT_ONCE:
@@ -184,10 +190,6 @@ class SqliteBackend:
     def _compact(self, db: sqlite3.Connection) -> bool:
         self._file.check()
         return compact(db, self._file.path)
-
-    def _commit_and_rest(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
-        self._keeper.rest(db)
-        return self._commit(db, writes)
 
     def _commit(self, db: sqlite3.Connection, writes: Sequence[Write]) -> Sequence[StoreError | None]:
         try:
@@ -255,7 +257,8 @@ def _pages(write: Write) -> int:
             size = 0
         case _:
             return EVERY_PAGES
-    return _PAGES_A_WRITE + size // _PAGE_BYTES
+    spread = _PAGES_A_SPREAD if size >= _SPREAD_BYTES else 0
+    return _PAGES_A_WRITE + spread + size // _PAGE_BYTES
 
 
 def _is_busy(error: StorageFailed) -> bool:

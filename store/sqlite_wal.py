@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+from contextlib import suppress
 
 from respool.store.base import StorageFailed
 from respool.store.sqlite_file import Connection
@@ -15,6 +16,9 @@ EVERY_PAGES = 1_000
 _TOO_MANY_PAGES = 4_000
 """16 MiB: a -wal is used from its beginning again only when all of it was folded back, and that may need a rest."""
 
+_AHEAD_PAGES = 3_000
+"""So far may the writer be beyond where a fold was due: a disk that is slower than the writes sets their pace."""
+
 _FEW_PAGES = 100
 _ROUNDS = 3
 
@@ -22,8 +26,8 @@ _ROUNDS = 3
 class Keeper:
     """Folds the -wal back every so many pages, with a connection and in a thread of its own.
 
-    Meanwhile the writer goes on behind it; where it always does, the last pages are folded back in its turn (`rest`).
-    It fails quietly: nothing is lost by it, the -wal grows, and that is told to the operator.
+    Meanwhile the writer goes on behind it, a bounded way; where it always does, the last pages are folded back in its
+    turn (`catch_up`). It fails quietly: nothing is lost by it, the -wal grows, and that is told to the operator.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -40,6 +44,20 @@ class Keeper:
         if self._pages >= self._next and self._folding is None and not self.is_owed:
             self._begin()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the next commit belongs after what is folded back now."""
+        return self._folding is not None and self._pages >= self._next + _AHEAD_PAGES
+
+    async def catch_up(self, writer: Connection) -> None:
+        """Before a commit: wait for what is behind, and fold the last pages back in `writer`, where that is owed."""
+        if self._folding is not None and self.is_behind:
+            await asyncio.wait({self._folding})
+        if self.is_owed:
+            self.is_owed = False
+            with suppress(StorageFailed):
+                self._count(*await writer.run(_checkpoint))
+
     async def fold(self) -> None:
         """Fold back what is there now."""
         if self._folding is not None:
@@ -49,16 +67,6 @@ class Keeper:
     def _begin(self) -> asyncio.Task[None]:
         self._folding = asyncio.create_task(self._fold(), name="store-keeper")
         return self._folding
-
-    def rest(self, db: sqlite3.Connection) -> None:
-        """Fold the last pages back if that is owed; called by the writer between two of its transactions."""
-        if not self.is_owed:
-            return
-        self.is_owed = False
-        try:
-            self._count(*_checkpoint(db))
-        except sqlite3.Error:
-            self._next = self._pages + _TOO_MANY_PAGES
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -84,7 +92,7 @@ class Keeper:
     def _count(self, all_pages: int, folded: int) -> None:
         self._pages = 0 if all_pages == folded else all_pages
         # One that is held by a reader outside is not worth a try each time.
-        self._next = self._pages + (EVERY_PAGES if all_pages < _TOO_MANY_PAGES else _TOO_MANY_PAGES)
+        self._next = self._pages + (EVERY_PAGES if self._pages < _TOO_MANY_PAGES else _TOO_MANY_PAGES)
 
 
 def _checkpoint(db: sqlite3.Connection) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -368,7 +369,18 @@ async def test_who_holds_the_database_holds_up_the_writes_and_nothing_else(path:
     await store.close()
 
 
-async def test_the_wal_stays_small_while_the_writes_never_pause(path: str) -> None:
+@pytest.mark.parametrize("waits", [0.0, 0.1])
+async def test_the_wal_stays_small_while_the_writes_never_pause(
+    path: str, monkeypatch: pytest.MonkeyPatch, waits: float
+) -> None:
+    """With a disk as it is, and with one that takes long to fold it back."""
+    folds = sqlite_wal._checkpoint
+
+    def folds_slowly(db: sqlite3.Connection) -> tuple[int, int]:
+        time.sleep(waits)
+        return folds(db)
+
+    monkeypatch.setattr(sqlite_wal, "_checkpoint", folds_slowly)
     store = Log(await SqliteBackend.open(path))
     await store.create(head(), b"")
     largest = 0
