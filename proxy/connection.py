@@ -30,6 +30,7 @@ from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reply import error_headers
 from respool.proxy.strict import make_strict
+from respool.proxy.turns import Turns
 
 LOOK_SECONDS = 1.0
 """How often a client that cannot be heard is looked for."""
@@ -116,7 +117,10 @@ class _Http11(H11Protocol):
 
 
 class Connection:
-    """One client connection. `run` serves it to its end; `state` is what its requests find in their scope."""
+    """One client connection. `run` serves it to its end; `state` is what its requests find in their scope.
+
+    A request begins when `turns` says so: many that come at once are no pause for what is live.
+    """
 
     def __init__(
         self,
@@ -124,6 +128,7 @@ class Connection:
         writer: asyncio.StreamWriter,
         state: dict[str, Any],
         limits: Limits,
+        turns: Turns,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = reader
@@ -131,6 +136,7 @@ class Connection:
         self._transport = writer.transport
         self._sock = writer.get_extra_info("socket")
         self._limits = limits
+        self._turns = turns
         self._protocol: _Http11
         self._end_by: float | None = None
         self._between = False
@@ -160,6 +166,8 @@ class Connection:
                 self._protocol = _Http11(app, config, context, tasks, state, False, client, server, self._on_event)
                 self._protocol.can_read = _Readable(self._has_left)
                 await self._read()
+            # It holds this: without the circles all of it goes at once, and not some day with a pause for everybody.
+            del self._protocol
         except OSError:
             pass
         finally:
@@ -168,6 +176,8 @@ class Connection:
                 await self._writer.wait_closed()
             if self._looking is not None:
                 self._looking.cancel()
+            # What is in it holds this.
+            self._state.clear()
 
     def end_if_idle(self) -> None:
         """Close the connection now if no request is under way on it."""
@@ -185,6 +195,8 @@ class Connection:
                     if self._seconds() is not None:
                         await self._give_up()
                 elif not self._is_ending:
+                    if self._protocol.connection.their_state is h11.IDLE:
+                        await self._turns.take()
                     await self._protocol.handle(RawData(data))
         await self._protocol.handle(Closed())
 

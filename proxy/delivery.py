@@ -87,7 +87,7 @@ async def stream(
         if run is None:
             # Nobody will refuse it any more, and a follower may be idle for hours.
             head, headers = [], ()
-        async with aclosing(follow(store, key, after, keep_alive_seconds, first, give)) as pages:
+        async with aclosing(follow(store, key, after, keep_alive_seconds, first, give, reply.take_turn)) as pages:
             del first  # whoever follows for hours does not keep it
             while True:
                 sent = await _write(reply, await reply.listen(pages.__anext__), shown)

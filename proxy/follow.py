@@ -1,7 +1,7 @@
 """The one reading loop: from a cursor, in batches, to the end. Live is a resume from -1."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from respool.proxy.alarm import Alarm
 from respool.proxy.ear import Ear, Heard
@@ -14,12 +14,26 @@ Give = Callable[[Chunk], bool]
 """Hands on a chunk at once, without waiting; False if that cannot be done now, and then nothing was done."""
 
 
+TakeTurn = Callable[[], Awaitable[None]]
+"""Waits until others have had their turn."""
+
+
+async def _next_turn() -> None:
+    await asyncio.sleep(0)
+
+
 def _nothing(_: Chunk) -> bool:
     return False
 
 
 async def follow(
-    store: Store, key: Key, after: int, keep_alive_seconds: float, page: Page | None = None, give: Give = _nothing
+    store: Store,
+    key: Key,
+    after: int,
+    keep_alive_seconds: float,
+    page: Page | None = None,
+    give: Give = _nothing,
+    take_turn: TakeTurn = _next_turn,
 ) -> AsyncGenerator[Page, None]:
     """Pages of events with numbers greater than `after`, up to the end; SILENCE whenever nothing came for a while.
 
@@ -34,11 +48,12 @@ async def follow(
     try:
         with store.reading(key):
             while True:
-                page = page or await store.read(key, place.after, PAGE_BYTES)
-                if page.chunks:
+                if page is None:
                     if not has_waited:
-                        # History can be read and written without ever suspending: others must get their turn.
-                        await asyncio.sleep(0)
+                        # History can be read and written without ever suspending.
+                        await take_turn()
+                    page = await store.read(key, place.after, PAGE_BYTES)
+                if page.chunks:
                     has_waited = False
                     place.after = page.chunks[-1].last
                     yield page

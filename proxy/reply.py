@@ -24,6 +24,9 @@ Result = TypeVar("Result")
 # The transport keeps what the peer has not taken; beyond this a slow reader would hold more than its share.
 _SLICE_BYTES = 64 * 1024
 
+# What is live is rarely more at once, and waits for nobody.
+_SMALL_BYTES = 16 * 1024
+
 # A client that cannot be heard is looked for so often.
 _LOOK_SECONDS = 1.0
 
@@ -54,7 +57,7 @@ class Reply:
 
     __slots__ = (
         *("_ear", "_gone", "_has_left", "_is_chunked", "_offer_chunk", "_receive", "_scope", "_send", "_send_chunk"),
-        *("_watch", "started"),
+        *("_watch", "started", "take_turn"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +71,7 @@ class Reply:
         wire = scope.get("state", {})
         self._send_chunk: Callable[[bytes], Awaitable[None]] | None = wire.get("send_chunk")
         self._offer_chunk: Callable[[bytes], bool] = wire.get("offer_chunk", lambda _: False)
+        self.take_turn: Callable[[], Awaitable[None]] = wire.get("take_turn", lambda: asyncio.sleep(0))
         self._has_left: Callable[[], bool] = wire.get("has_left", lambda: False)
         self._watch: Callable[[Callable[[], None] | None], None] | None = wire.get("watch")
         self.started = False
@@ -128,13 +132,12 @@ class Reply:
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body. Raises ClientGone; the connection cuts off a client that takes nothing."""
-        if len(data) <= _SLICE_BYTES:
+        if len(data) <= _SMALL_BYTES:
             await self._write(data)
             return
         for at in range(0, len(data), _SLICE_BYTES):
+            await self.take_turn()
             await self._write(data[at : at + _SLICE_BYTES])
-            # A write to a connection that died succeeds at once: without this the loop would never run anything else.
-            await asyncio.sleep(0)
 
     def offer(self, data: bytes) -> bool:
         """Send a part of the body now if the client is there to take it, without waiting; else False, and nothing."""

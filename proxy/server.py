@@ -13,6 +13,7 @@ from hypercorn.utils import wrap_app
 from respool.proxy.connection import Connection, Limits
 from respool.proxy.settings import Settings
 from respool.proxy.sockets import connections_allowed, watch_over
+from respool.proxy.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,9 @@ class Server:
 
     `state` of a socket is what its requests find in their scope; there they find also `abort()`, which breaks the
     connection, `send_chunk(data)`, which may be used for the body of an answer that is sent in chunks,
-    `offer_chunk(data)`, which does the same without waiting or returns False, `has_left()` of the client,
-    `watch(tell)`, which drops what comes of the body and calls when the client leaves, until `watch(None)`, and
-    "crowded" if there are more connections than there may be.
+    `offer_chunk(data)`, which does the same without waiting or returns False, `take_turn()`, to be awaited before each
+    large part of an answer, `has_left()` of the client, `watch(tell)`, which drops what comes of the body and calls
+    when the client leaves, until `watch(None)`, and "crowded" if there are more connections than there may be.
     """
 
     def __init__(self, app: Any, limits: Limits | None = None) -> None:
@@ -73,12 +74,14 @@ class Server:
         self._config.h11_max_incomplete_size = self._limits.header_bytes
         self._config.h11_pass_raw_headers = True
         self._context = WorkerContext(None)
+        self._requests = Turns()
+        self._parts = Turns()
         self._servers: list[asyncio.Server] = []
         self._connections: dict[asyncio.Task[None], Connection] = {}
 
     async def listen(self, listener: socket.socket, state: dict[str, Any] | None = None) -> None:
         """Serve a socket from now on."""
-        shared = state or {}
+        shared = {**(state or {}), "take_turn": self._parts.take}
         watch_over(listener, self._limits.silence)
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +103,7 @@ class Server:
             return
         transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
         state = {**shared, "crowded": True} if len(self._connections) >= self._most else shared
-        connection = self._connections[task] = Connection(reader, writer, state, self._limits)
+        connection = self._connections[task] = Connection(reader, writer, state, self._limits, self._requests)
         try:
             await connection.run(self._app, self._config, self._context)
         except asyncio.CancelledError:

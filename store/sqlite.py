@@ -3,9 +3,8 @@
 import logging
 import os
 import sqlite3
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
@@ -16,7 +15,9 @@ from respool.store.lock import Hold, Lock
 from respool.store.sqlite_blobs import LARGE_BYTES, write_blob
 from respool.store.sqlite_expiry import compact, expire
 from respool.store.sqlite_file import Connection, Synchronous, fold, in_transaction, make_private
+from respool.store.sqlite_pace import Pace
 from respool.store.sqlite_rows import (
+    TooLarge,
     find_call,
     find_claimed,
     find_head,
@@ -44,10 +45,6 @@ _PAGE_BYTES = 4096
 
 # Rows above this size split the pages that they come to, and need pages of their own.
 _SPREAD_BYTES, _PAGES_A_SPREAD = 1000, 2
-
-# Where such a write takes that long, the disk is busy, and for a while the thread waits for it instead of the loop.
-_HURTS_SECONDS = 0.01
-_REST_SECONDS = 1.0
 
 WAL_WORTH_TELLING = 256 * 2**20
 """Bytes of a -wal file far beyond what it grows to by itself: somebody else holds an old state of the database."""
@@ -78,7 +75,8 @@ class SqliteBackend:
         self._wal_told = WAL_WORTH_TELLING
         self._keeper = keeper
         self._is_quick = is_quick
-        self._hurt_until = 0.0
+        self._commits = Pace()
+        self._reads = Pace()
         # What the writer knows by heart of the responses that it has lately written to. Only who runs the writer's
         # connection uses it; it is right because nobody else writes, and dropped whenever a transaction fails.
         self._standings: dict[Key, Standing] = {}
@@ -123,8 +121,7 @@ class SqliteBackend:
         return errors
 
     def commit_now(self, writes: Sequence[Write]) -> Sequence[StoreError | None] | None:
-        began = time.monotonic()
-        if not self._is_quick or began < self._hurt_until or self._writer.busy:
+        if not self._is_quick or not self._commits.are_quick or self._writer.busy:
             return None
         if self._keeper.is_owed or self._keeper.is_behind:
             return None
@@ -132,22 +129,23 @@ class SqliteBackend:
         if pages > _PAGES_AT_ONCE:
             return None
         try:
-            errors = self._writer.run_here(self._commit, writes)
+            with self._commits.timed():
+                errors = self._writer.run_here(self._commit, writes)
         except StorageFailed as error:
             if _is_busy(error):
                 return None
             raise
-        finally:
-            if (now := time.monotonic()) - began > _HURTS_SECONDS:
-                self._hurt_until = now + _REST_SECONDS
         self._keeper.wrote(pages)
         return errors
 
     async def read(self, key: Key, after: int, max_bytes: int) -> Page:
-        return await self._read(read_page, key, after, max_bytes)
+        try:
+            return await self._read_soon(read_page, key, after, max_bytes, LARGE_BYTES)
+        except TooLarge:
+            return await self._read(read_page, key, after, max_bytes)
 
     async def head(self, key: Key) -> Head:
-        return await self._read(find_head, key)
+        return await self._read_soon(find_head, key)
 
     async def request(self, key: Key) -> bytes:
         return await self._read(find_request, key)
@@ -159,7 +157,7 @@ class SqliteBackend:
         return await self._read(list_heads, which)
 
     async def claimed(self, owner: str, text: str, now: int) -> Claimed:
-        return await self._read(find_claimed, owner, text, now)
+        return await self._read_soon(find_claimed, owner, text, now)
 
     async def compact(self) -> bool:
         has_more = await self._writer.run(self._compact)
@@ -175,10 +173,23 @@ class SqliteBackend:
     async def _read(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        try:
+        with _damage_told():
             return await self._reader().run(work, *args, **kwargs)
-        except (TypeError, ValueError) as error:
-            raise StorageFailed(f"a row is damaged: {error}") from error
+
+    async def _read_soon(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same for a little, which the system most often has at hand: then a thread would take longer."""
+        reader = self._reader()
+        if reader.busy or not self._reads.are_quick:
+            return await self._read(work, *args, **kwargs)
+        try:
+            with self._reads.timed(), _damage_told():
+                return reader.run_here(work, *args, **kwargs)
+        except StorageFailed as error:
+            if not _is_busy(error):
+                raise
+        return await self._read(work, *args, **kwargs)
 
     def _reader(self) -> Connection:
         return min(self._readers, key=lambda reader: reader.busy)
@@ -259,6 +270,15 @@ def _pages(write: Write) -> int:
             return EVERY_PAGES
     spread = _PAGES_A_SPREAD if size >= _SPREAD_BYTES else 0
     return _PAGES_A_WRITE + spread + size // _PAGE_BYTES
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """What a row makes no sense for is a failure of the storage."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise StorageFailed(f"a row is damaged: {error}") from error
 
 
 def _is_busy(error: StorageFailed) -> bool:

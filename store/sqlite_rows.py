@@ -19,28 +19,34 @@ _Row = tuple[Any, ...]
 _LISTED = ("owner", "conversation", "status", "after", "prefix", "since", "until")
 
 
-def read_page(db: sqlite3.Connection, key: Key, after: int, max_bytes: int) -> Page:
-    """See Store.read."""
+class TooLarge(Exception):
+    """There is more to be loaded than was allowed."""
+
+
+def read_page(db: sqlite3.Connection, key: Key, after: int, max_bytes: int, most: int | None = None) -> Page:
+    """See Store.read. Raises TooLarge if its first event came with more than `most` bytes."""
 
     def page() -> Page:
         run, status, last_seq = _find(db, "position", key)
         with closing(db.execute(_SQL["chunks"], (run, after))) as rows:
-            chunks = _chunks(db, rows, max_bytes)
+            chunks = _chunks(db, rows, max_bytes, most)
             return Page.cut(chunks, after, max_bytes, last_seq if Status(status).ended else None)
 
     # One transaction, so that the status and the events are of the same moment.
     return in_transaction(db, "BEGIN", page)
 
 
-def _chunks(db: sqlite3.Connection, rows: sqlite3.Cursor, max_bytes: int) -> Iterator[Chunk]:
-    """The chunks of a page; a large one is loaded only where the page has room for it, or begins with it."""
-    is_first = True
+def _chunks(db: sqlite3.Connection, rows: sqlite3.Cursor, max_bytes: int, most: int | None) -> Iterator[Chunk]:
+    """The chunks of a page; a larger one is loaded only where the page has room for it, or begins with it."""
+    room = None
     for last, at_ms, sizes_on_disk, data, row, size in rows:
         if data is None:
-            if not is_first and size > max_bytes:
+            if room is not None and size > room:
                 return
+            if most is not None and size > most:
+                raise TooLarge
             data = read_blob(db, "chunk", "data", row)
-        is_first = False
+        room = (max_bytes if room is None else room) - size
         sizes = unpacked(sizes_on_disk)
         if not sizes or sum(sizes) != len(data):
             raise ValueError(f"{sum(sizes)} bytes of events in {len(data)}")

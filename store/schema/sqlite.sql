@@ -118,8 +118,8 @@ SELECT * FROM head WHERE owner = ? AND id = ?
 SELECT run, status, last_seq FROM head WHERE owner = ? AND id = ?
 
 -- name: chunks
--- its events after a number; NULL for data that is large
-SELECT last, at_ms, sizes, iif(length(data) <= 1048576, data, NULL), rowid, length(data)
+-- its events after a number; NULL for data that is loaded only where there is room for it
+SELECT last, at_ms, sizes, iif(length(data) <= 32768, data, NULL), rowid, length(data)
 FROM chunk WHERE run = ? AND last > ? ORDER BY last
 
 -- name: request

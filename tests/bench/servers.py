@@ -81,7 +81,7 @@ def ground(directory: Path) -> Iterator[Ground]:
     command = pinned([sys.executable, "-m", "tests.bench.agent", str(port)], others)
     agent = environments.start(command, port, ready="/readiness", log=directory / "agent.log")
     try:
-        with Load(others) as load, Load(others, nice=10) as second:
+        with Load(others) as load, Load(others, nice=19) as second:
             yield Ground(directory, port, load, second)
     finally:
         agent.stop()

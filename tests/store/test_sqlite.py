@@ -8,22 +8,36 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from respool.store import sqlite_wal
+from respool.store import sqlite, sqlite_pace, sqlite_rows, sqlite_wal
 from respool.store.backend import Adopt, Append, Create, Delete, Expire, RequestCancel, Start, Withdraw, Write
-from respool.store.base import CLAIM_SECONDS, Claim, Fenced, Filter, Incompatible, Key, Locked, Note, StorageFailed
+from respool.store.base import (
+    CLAIM_SECONDS,
+    Claim,
+    Fenced,
+    Filter,
+    Incompatible,
+    Key,
+    Locked,
+    Note,
+    Page,
+    StorageFailed,
+)
 from respool.store.log import Log
 from respool.store.memory import MemoryBackend
 from respool.store.open import open_reader, open_store
 from respool.store.sqlite import SqliteBackend
+from respool.store.sqlite_blobs import read_blob
 from respool.store.sqlite_file import APPLICATION_ID
 from respool.store.statements import migrations
 from respool.store.status import Status
@@ -346,6 +360,68 @@ async def test_small_writes_are_done_at_once_and_no_others(path: str) -> None:
 async def test_no_disk_is_waited_for_on_the_event_loop(path: str) -> None:
     backend = await SqliteBackend.open(path, synchronous="FULL")
     assert backend.commit_now([Create(head(), b"")]) is None
+    await backend.close()
+
+
+def waits(reading: Coroutine[Any, Any, object]) -> bool:
+    """Whether a read waits for a thread; it is not finished."""
+    try:
+        reading.send(None)
+    except StopIteration:
+        return False
+    reading.close()
+    return True
+
+
+async def test_a_little_is_read_without_a_thread_as_long_as_the_disk_is_quick(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(sqlite_pace, "time", SimpleNamespace(monotonic=lambda: now))
+    backend = await SqliteBackend.open(path)
+    await backend.commit([Create(head(), b""), Append(KEY, 1, chunk(0, b"a"))])
+    assert not waits(backend.read(KEY, -1, 100))
+    assert not waits(backend.head(KEY))
+
+    def slow(db: sqlite3.Connection, *asked: Any) -> Page:
+        nonlocal now
+        now += 0.02
+        return sqlite_rows.read_page(db, *asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "read_page", slow)
+        assert not waits(backend.read(KEY, -1, 100))
+    assert waits(backend.head(KEY))
+    assert (await backend.read(KEY, -1, 100)).chunks == [chunk(0, b"a")]
+    now += 1.01
+    assert not waits(backend.head(KEY))
+    await backend.close()
+
+
+async def test_a_very_large_event_is_read_in_a_thread(path: str) -> None:
+    backend = await SqliteBackend.open(path)
+    large = chunk(1, b"x" * (2**20 + 1))
+    await backend.commit([Create(head(), b""), Append(KEY, 1, chunk(0, b"a")), Append(KEY, 1, large)])
+    assert not waits(backend.read(KEY, -1, 100))
+    assert waits(backend.read(KEY, 0, 100))
+    assert (await backend.read(KEY, 0, 100)).chunks == [large]
+    await backend.close()
+
+
+async def test_what_a_page_has_no_room_for_is_not_loaded(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(db: sqlite3.Connection, table: str, column: str, row: int) -> bytes:
+        loaded.append(row)
+        return read_blob(db, table, column, row)
+
+    monkeypatch.setattr(sqlite_rows, "read_blob", load)
+    backend = await SqliteBackend.open(path)
+    first, second = chunk(0, b"a" * 200_000), chunk(1, b"b" * 200_000)
+    await backend.commit([Create(head(), b""), Append(KEY, 1, first), Append(KEY, 1, second)])
+    assert (await backend.read(KEY, -1, 256 * 1024)).chunks == [first]
+    assert len(loaded) == 1
+    assert (await backend.read(KEY, -1, 512 * 1024)).chunks == [first, second]
     await backend.close()
 
 
