@@ -16,7 +16,7 @@ EVERY_PAGES = 4_000
 _TOO_MANY_PAGES = 6_000
 """24 MiB: a -wal is used from its beginning again only when all of it was folded back, and that may need a rest."""
 
-_AHEAD_PAGES = 3_000
+_AHEAD_PAGES = 9_000
 """So far may the writer be beyond where a fold was due: a disk that is slower than the writes sets their pace."""
 
 _FEW_PAGES = 100

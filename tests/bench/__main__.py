@@ -18,7 +18,7 @@ from tests.bench.cases import CASES, Case, chosen
 from tests.bench.choices import Bench
 from tests.bench.figures import Row
 from tests.bench.load import Failed
-from tests.bench.processes import allow_many_files, processors
+from tests.bench.processes import allow_many_files
 from tests.bench.servers import ground, missing
 
 _QUICK = ("B1", "B2", "B5")
@@ -54,7 +54,7 @@ def _measure(cases: list[Case], servers: list[str], directory: Path, asked: argp
     absent = missing(servers)
     rows: list[Row] = []
     with ground(directory) as stands_on:
-        os.sched_setaffinity(0, {processors()[1]})
+        os.sched_setaffinity(0, {stands_on.processors[1]})
         bench = Bench(
             ground=stands_on,
             seconds=asked.seconds or 2.0,

@@ -23,8 +23,8 @@ class Script:
 
     With `spread` the streams of one agent are out of step, as those of people are; without, the first paced delta comes
     1/rate after the head. `hang` says nothing after the deltas until the client goes. `each` gives each delta of the
-    burst a write of its own, as web frameworks do; otherwise one write carries some 64 KiB. `wait` is silence
-    before the paced ones, in seconds.
+    burst a write of its own, as web frameworks do; with 2 also a turn of the event loop, as whoever awaits between two
+    events does; otherwise one write carries some 64 KiB. `wait` is silence before the paced ones, in seconds.
     """
 
     burst: int = 0

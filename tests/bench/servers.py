@@ -36,12 +36,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What all cases stand on: the agent, the load generators and a directory on a real disk."""
+    """What all cases stand on: the agent, the load generators and a directory on a real disk.
+
+    The server under test has the first of the `processors`, everything else the second.
+    """
 
     directory: Path
     agent_port: int
     load: Load
     second: Load
+    processors: tuple[int, int]
 
     @property
     def upstream(self) -> str:
@@ -76,13 +80,13 @@ def ground(directory: Path) -> Iterator[Ground]:
     kind = file_system(directory)
     if kind in _VOLATILE:
         raise ValueError(f"{directory} is on {kind}, where durability costs nothing: name a disk with --directory")
-    others = processors()[1]
+    under_test, others = processors()
     port = environments.free_port()
     command = pinned([sys.executable, "-m", "tests.bench.agent", str(port)], others)
     agent = environments.start(command, port, ready="/readiness", log=directory / "agent.log")
     try:
         with Load(others) as load, Load(others, nice=19) as second:
-            yield Ground(directory, port, load, second)
+            yield Ground(directory, port, load, second, (under_test, others))
     finally:
         agent.stop()
 
@@ -101,7 +105,7 @@ def _respool(ground: Ground, name: str, place: Path) -> Iterator[Target]:
         *("--listen", f"127.0.0.1:{port}", "--store", f"sqlite:///{place / 'respool.db'}"),
         *("--synchronous", synchronous),
     ]
-    with _started(name, command, port, place, "/_respool/health") as target:
+    with _started(ground, name, command, port, place, "/_respool/health") as target:
         yield target
 
 
@@ -109,14 +113,14 @@ def _respool(ground: Ground, name: str, place: Path) -> Iterator[Target]:
 def _plain(ground: Ground, name: str, place: Path) -> Iterator[Target]:
     port = environments.free_port()
     command = [sys.executable, "-m", "tests.bench.passthrough", str(port), ground.upstream]
-    with _started(name, command, port, place, "/readiness") as target:
+    with _started(ground, name, command, port, place, "/readiness") as target:
         yield target
 
 
 @contextmanager
 def _bare(ground: Ground, name: str, place: Path) -> Iterator[Target]:
     port = environments.free_port()
-    with _started(name, [sys.executable, "-m", "tests.bench.bare", str(port)], port, place, "/ready") as target:
+    with _started(ground, name, [sys.executable, "-m", "tests.bench.bare", str(port)], port, place, "/ready") as target:
         yield target
 
 
@@ -126,7 +130,7 @@ def _azure(ground: Ground, name: str, place: Path) -> Iterator[Target]:
     resilient = ["--resilient"] if name.endswith("resilient") else []
     command = [str(azure_python()), "-m", "tests.bench.azure_agent", *resilient]
     told = {"PORT": str(port), "AGENTSERVER_STATE_ROOT": str(place), "AGENT_APP_INSIGHTS_ENABLED": "false"}
-    with _started(name, command, port, place, "/readiness", told) as target:
+    with _started(ground, name, command, port, place, "/readiness", told) as target:
         yield target
 
 
@@ -187,12 +191,13 @@ def _nginx(ground: Ground, name: str, place: Path) -> Iterator[Target]:
     config = place / "nginx.conf"
     config.write_text(NGINX.format(place=place, port=port, upstream=ground.upstream, user=user))
     command = [binary, "-p", str(place), "-e", str(place / "error.log"), "-c", str(config)]
-    with _started(name, command, port, place, "/readiness") as target:
+    with _started(ground, name, command, port, place, "/readiness") as target:
         yield target
 
 
 @contextmanager
 def _started(
+    ground: Ground,
     name: str,
     command: Sequence[str],
     port: int,
@@ -202,7 +207,7 @@ def _started(
 ) -> Iterator[Target]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_PASSED_ON)}
     server = environments.start(
-        pinned(command, processors()[0]),
+        pinned(command, ground.processors[0]),
         port,
         ready=ready,
         log=place / "output.log",

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.bench.machine import Machine
 from tests.bench.processes import cpu_seconds, family, file_system, memory_bytes
 from tests.bench.report import Report, carries, number, table, write_page
 from tests.bench.script import Script, chunk, closing, opening, plain_delta, stamped_delta
+from tests.bench.servers import ground
 from tests.bench.wire import Counted, Live, Tally, Whole, decode
 
 SCRIPT = Script(burst=12, paced=3, rate=50)
@@ -162,3 +164,18 @@ def test_the_kernel_is_read(tmp_path: Path) -> None:
     assert cpu_seconds([os.getpid()]) > 0
     assert memory_bytes([os.getpid()], "VmHWM") >= memory_bytes([os.getpid()]) > 0
     assert file_system(Path("/proc")) == "proc"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
+def test_the_server_under_test_has_a_processor_to_itself() -> None:
+    own = os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place, ground(Path(place)) as stands_on:
+        under_test, others = stands_on.processors
+        os.sched_setaffinity(0, {others})
+        try:
+            with stands_on.up("plain") as (target,):
+                held = [os.sched_getaffinity(pid) for pid in target.pids]
+        finally:
+            os.sched_setaffinity(0, own)
+    assert under_test != others
+    assert held == [{under_test}] * len(held)
