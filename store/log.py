@@ -279,24 +279,43 @@ class Log:
         self._flushing = None
         if self._writer is not None or not self._queue:
             return
-        group, self._queue = self._queue, []
-        failure: Exception | None = None
-        try:
-            errors = self._backend.commit_now([write for write, _ in group])
-        except Exception as error:  # noqa: BLE001 - the task deals with it
-            errors, failure = None, error
+        group, errors, failure = self._write_now()
         if errors is None:
             self._writer = asyncio.create_task(self._drain(group, failure), name="store-writer")
         else:
             self._tell(group, errors)
 
+    def _write_now(self) -> tuple[Sequence[_Asked], Sequence[Exception | None] | None, Exception | None]:
+        """The group in the queue, and what came of it; None if it must be waited for. And how its first try failed."""
+        group, self._queue = self._queue, []
+        try:
+            return group, self._backend.commit_now([write for write, _ in group]), None
+        except Exception as failure:  # noqa: BLE001 - the task deals with it
+            return group, None, failure
+
     async def _drain(self, group: Sequence[_Asked], failure: Exception | None) -> None:
-        """Write a group, whose first try has failed if there is a `failure`, and what has gathered meanwhile."""
-        writes = [write for write, _ in group]
-        errors = await (self._commit(writes) if failure is None else self._failed(writes, failure))
+        """Write a group, whose first try has failed if there is a `failure`, and what has gathered meanwhile.
+
+        That is on its way before those who asked for the first are told, which takes a while too.
+        """
+        errors = await self._waited_for(group, failure)
+        while self._queue:
+            following, now, failure = self._write_now()
+            if now is not None:
+                self._tell(group, errors)
+                group, errors = following, now
+                break
+            later = asyncio.ensure_future(self._waited_for(following, failure))
+            await asyncio.sleep(0)
+            self._tell(group, errors)
+            group, errors = following, await later
         self._tell(group, errors)
         self._writer = None
         self._flush()
+
+    async def _waited_for(self, group: Sequence[_Asked], failure: Exception | None) -> Sequence[Exception | None]:
+        writes = [write for write, _ in group]
+        return await (self._commit(writes) if failure is None else self._failed(writes, failure))
 
     def _tell(self, group: Sequence[_Asked], errors: Sequence[Exception | None]) -> None:
         reach(Point.COMMITTED)
