@@ -40,11 +40,13 @@ from respool.store.base import (
     Swept,
 )
 from respool.store.crashpoint import Point, reach
+from respool.store.pages import Pages
 from respool.store.readings import Readings
 from respool.store.tail import Tail, Tails
 
 TAIL_BYTES = 256 * 1024
 ENDED_TAIL_BYTES = 8 * 1024 * 1024
+PAGES_BYTES = 16 * 1024 * 1024
 _Told = Callable[[Exception | None], None]
 _Asked = tuple[Write, _Told]
 
@@ -75,6 +77,7 @@ class Log:
     ) -> None:
         self._backend = backend
         self._tails = Tails(tail_bytes, ended_tail_bytes)
+        self._pages = Pages(PAGES_BYTES)
         self._readings = Readings(clock)
         self._withdrawn: set[Key] = set()
         self._sleep = sleep
@@ -180,7 +183,12 @@ class Log:
         tail = self._tails.get(key)
         if tail is not None and after + 1 >= tail.floor:
             return tail.read(after, max_bytes)
-        return await storage.read(key, after, max_bytes)
+        if (page := self._pages.get(key, after, max_bytes)) is None:
+            dropped = self._pages.dropped
+            page = await storage.read(key, after, max_bytes)
+            if self._pages.dropped == dropped:
+                self._pages.keep(key, after, max_bytes, page)
+        return page
 
     async def wait(self, key: Key, after: int) -> None:
         await self.follow(key, _Waiting(after))
@@ -364,17 +372,21 @@ class Log:
                 self._tails.open(head.key, -1)
                 reach(Point.CREATED)
             case Withdraw(key=key) | Delete(key=key):
-                self._tails.drop(key)
+                self._drop(key)
             case Adopt(heads=heads):
                 for head in heads:
                     self._tails.open(head.key, head.last_seq)
             case Expire(gone=keys):
                 for key in keys:
-                    self._tails.drop(key)
+                    self._drop(key)
             case RequestCancel():
                 reach(Point.CANCEL)
             case Start() | Restore():
                 pass
+
+    def _drop(self, key: Key) -> None:
+        self._pages.drop(key)
+        self._tails.drop(key)
 
     def _show_append(self, write: Append) -> None:
         key, chunk = write.key, write.chunk
