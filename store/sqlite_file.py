@@ -93,9 +93,6 @@ class Connection(aiosqlite.Connection):
 
     async def run(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` with the bare connection, in its thread. Raises StorageFailed for what SQLite raises."""
-        if not self.busy:
-            self._wait(True)
-        self._asked += 1
         # The thread remembers its last call and what came of it until the next: it must not remember megabytes.
         given, found = [partial(work, self._conn, *args, **kwargs)], list[T]()
 
@@ -106,6 +103,9 @@ class Connection(aiosqlite.Connection):
                 self._done += 1
 
         try:
+            if not self.busy:
+                self._wait(True)
+            self._asked += 1
             await self._execute(call)  # type: ignore[no-untyped-call]
             return found.pop()
         except sqlite3.Error as error:
@@ -119,8 +119,8 @@ class Connection(aiosqlite.Connection):
     def run_here(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same in the calling thread, while nothing runs in the other one. Waits for nobody who holds a lock."""
         assert not self.busy
-        self._wait(False)
         try:
+            self._wait(False)
             return work(self._conn, *args, **kwargs)
         except sqlite3.Error as error:
             raise StorageFailed(f"SQLite: {error}") from error
@@ -128,8 +128,8 @@ class Connection(aiosqlite.Connection):
     def _wait(self, waits: bool) -> None:
         """Whether others who hold a lock are waited for."""
         if waits is not self._waits:
-            self._waits = waits
             self._conn.execute(f"PRAGMA busy_timeout = {round(_BUSY_SECONDS * 1000) if waits else 0}")
+            self._waits = waits
 
 
 def _give_way(_: sqlite3.Connection) -> None:
