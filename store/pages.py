@@ -38,6 +38,8 @@ class Pages:
         place = after, max_bytes
         if not page.chunks or _size(page) > self._most // 4 or not self._is_noted((key, place)):
             return
+        if place in self._kept.get(key, ()):
+            return  # others have read it meanwhile
         self._kept.setdefault(key, {})[place] = page
         self._kept.move_to_end(key)
         self._room -= _size(page)

@@ -97,6 +97,16 @@ def test_they_are_bounded_and_what_was_read_last_is_kept() -> None:
     assert 8 <= len(kept) <= 10
 
 
+def test_what_many_read_at_once_is_kept_and_counted_once() -> None:
+    pages = Pages(10_000)
+    for _ in range(100):
+        pages.keep(KEY, -1, 100, page(1000))
+    pages.drop(KEY)
+    for _ in range(2):
+        pages.keep(OTHER, -1, 100, page(1000))
+    assert pages.get(OTHER, -1, 100) is not None
+
+
 def test_a_lone_reader_and_a_huge_page_leave_nothing_behind() -> None:
     pages = Pages(10_000)
     pages.keep(KEY, -1, 100, page(1000))
