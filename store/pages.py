@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 from respool.store.base import Key, Page
+from respool.store.tail import cost
 
 _NOTED = 1024
 """How many pages are noted that were asked for once."""
@@ -12,7 +13,7 @@ _Place = tuple[int, int]
 
 
 class Pages:
-    """The pages read last of those that were read before, `most_bytes` of events at most.
+    """The pages read last of those that were read before, `most_bytes` of memory at most.
 
     One that is read for the first time is only noted: a lone reader of a long history leaves nothing behind.
     What a page says stays true until its response is deleted: events never change, and who reads behind the last one
@@ -66,4 +67,4 @@ class Pages:
 
 
 def _size(page: Page) -> int:
-    return sum(len(chunk.data) + chunk.sizes.itemsize * len(chunk.sizes) for chunk in page.chunks)
+    return sum(map(cost, page.chunks))

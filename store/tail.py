@@ -43,9 +43,9 @@ class Tail:
     def add(self, chunk: Chunk) -> None:
         """Show `chunk`, which continues the tail."""
         self._chunks.append(chunk)
-        self.held += _cost(chunk)
+        self.held += cost(chunk)
         while self.held > self._limit and len(self._chunks) > 1:
-            self.held -= _cost(self._chunks.popleft())
+            self.held -= cost(self._chunks.popleft())
         self.floor = self._chunks[0].first
         self.last_seq = chunk.last
         self._newest = None
@@ -176,7 +176,8 @@ def _takes(follower: Follower, chunk: Chunk) -> bool:
         return False
 
 
-def _cost(chunk: Chunk) -> int:
+def cost(chunk: Chunk) -> int:
+    """What a chunk takes in memory, in bytes."""
     return CHUNK_OVERHEAD + len(chunk.data) + chunk.sizes.itemsize * len(chunk.sizes)
 
 

@@ -86,7 +86,7 @@ def page(size: int) -> Page:
 
 
 def test_they_are_bounded_and_what_was_read_last_is_kept() -> None:
-    pages = Pages(10_000)
+    pages = Pages(12_000)
     keys = [Key("ann", f"r{number}") for number in range(20)]
     for key in keys:
         for _ in range(2):
