@@ -1,10 +1,10 @@
 """The one reading loop: from a cursor, in batches, to the end. Live is a resume from -1."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from respool.proxy.alarm import Alarm
 from respool.proxy.ear import Ear, Heard
+from respool.proxy.turns import TakeTurn, next_turn
 from respool.store.base import Chunk, Key, Page, Store
 
 PAGE_BYTES = 256 * 1024
@@ -12,14 +12,6 @@ SILENCE = Page((), ended=False)
 
 Give = Callable[[Chunk], bool]
 """Hands on a chunk at once, without waiting; False if that cannot be done now, and then nothing was done."""
-
-
-TakeTurn = Callable[[], Awaitable[None]]
-"""Waits until others have had their turn."""
-
-
-async def _next_turn() -> None:
-    await asyncio.sleep(0)
 
 
 def _nothing(_: Chunk) -> bool:
@@ -33,7 +25,7 @@ async def follow(
     keep_alive_seconds: float,
     page: Page | None = None,
     give: Give = _nothing,
-    take_turn: TakeTurn = _next_turn,
+    take_turn: TakeTurn = next_turn,
 ) -> AsyncGenerator[Page, None]:
     """Pages of events with numbers greater than `after`, up to the end; SILENCE whenever nothing came for a while.
 

@@ -10,6 +10,7 @@ from respool.proxy.ear import Ear
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import dumps
+from respool.proxy.turns import TakeTurn, next_turn
 from respool.store.base import StorageFailed
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Reply:
         wire = scope.get("state", {})
         self._send_chunk: Callable[[bytes], Awaitable[None]] | None = wire.get("send_chunk")
         self._offer_chunk: Callable[[bytes], bool] = wire.get("offer_chunk", lambda _: False)
-        self.take_turn: Callable[[], Awaitable[None]] = wire.get("take_turn", lambda: asyncio.sleep(0))
+        self.take_turn: TakeTurn = wire.get("take_turn", next_turn)
         self._has_left: Callable[[], bool] = wire.get("has_left", lambda: False)
         self._watch: Callable[[Callable[[], None] | None], None] | None = wire.get("watch")
         self.started = False

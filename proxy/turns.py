@@ -6,6 +6,15 @@ is read, one slice that is sent, or one request that begins takes one to five te
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+
+TakeTurn = Callable[[], Awaitable[None]]
+"""Waits until others have had their turn."""
+
+
+async def next_turn() -> None:
+    """The turn of whoever has no line to stand in: the next of the loop."""
+    await asyncio.sleep(0)
 
 
 class Turns:
