@@ -16,6 +16,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no gcc to compile shim.c with")
     built = tmp_path_factory.mktemp("shim") / "shim.so"
     source = Path(__file__).with_name("shim.c")
-    command = [compiler or "gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(built), str(source), "-ldl"]
+    options = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-pthread"]
+    command = [compiler or "gcc", *options, "-o", str(built), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return built

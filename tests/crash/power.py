@@ -28,13 +28,12 @@ class Operation:
 
 
 def operations(record: Path) -> Iterator[Operation]:
-    """The record of a process that is dead; its last entry may be torn."""
+    """The record of a process that is dead."""
     journal, at = record.read_bytes(), 0
-    while at + _HEAD.size <= len(journal):
+    while at < len(journal):
         name, number, offset, size = _HEAD.unpack_from(journal, at)
         at += _HEAD.size
-        if at + size <= len(journal):
-            yield Operation(chr(name), number, offset, journal[at : at + size])
+        yield Operation(chr(name), number, offset, journal[at : at + size])
         at += size
 
 

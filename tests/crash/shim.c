@@ -5,7 +5,8 @@
 
    RESPOOL_TEST_RECORD=JOURNAL:FOLDER: append to JOURNAL what is done to the database's files in FOLDER, and what is sent
    on sockets, in the order in which it took effect. A record is an operation (see `record`), the number of the inode or
-   socket, an offset, the size of the data, and the data. */
+   socket, an offset, the size of the data, and the data. SIGUSR2 then kills the process where everything that took effect
+   is recorded; a SIGKILL from outside may come between the two. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -32,6 +33,24 @@ static uint64_t named[1024];
 static int named_count;
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
+static void *die_between_operations(void *signals) {
+    int signal;
+    sigwait(signals, &signal);
+    pthread_mutex_lock(&one_at_a_time);
+    kill(getpid(), SIGKILL);
+    return NULL;
+}
+
+/* Before the process has other threads, so that they inherit what is blocked. */
+static void await_death(void) {
+    static sigset_t signals;
+    pthread_t thread;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR2);
+    if (pthread_sigmask(SIG_BLOCK, &signals, NULL) || pthread_create(&thread, NULL, die_between_operations, &signals))
+        abort();
+}
+
 __attribute__((constructor)) static void begin(void) {
     const char *die = getenv("RESPOOL_TEST_DIE"), *to = getenv("RESPOOL_TEST_RECORD");
     if (die != NULL) {
@@ -44,6 +63,7 @@ __attribute__((constructor)) static void begin(void) {
         snprintf(path, sizeof path, "%.*s", (int)(colon - to), to);
         snprintf(folder, sizeof folder, "%s/", colon + 1);
         journal = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        await_death();
     }
 }
 

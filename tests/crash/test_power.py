@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -37,6 +38,8 @@ async def life(agent: Agent, folder: Path, shim: Path, synchronous: str) -> Path
     server = await asyncio.to_thread(start, agent, data / "respool.db", synchronous, preloaded)
     try:
         await _requests(server.url, agent)
+        server.process.send_signal(signal.SIGUSR2)
+        await asyncio.to_thread(server.process.wait)
     finally:
         server.kill()
     return record
