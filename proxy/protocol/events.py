@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from respool.proxy.protocol import splice
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
+from respool.proxy.protocol.spelling import spelled_as
 from respool.store.status import Status
 
 CREATED = b"response.created"
@@ -76,11 +77,6 @@ class Envelope:
     def snapshot(self, status: Status, output: list[Json] | None = None, error: Json = None) -> JsonObject:
         """A response object of our own making."""
         return {**self.fields, "status": str(status), "error": error, "output": output or []}
-
-    def item_stamps(self) -> tuple[bytes, bytes | None]:
-        """`response_id` and, if the request named one, `agent_reference` for an item, as JSON."""
-        reference = self.fields.get("agent_reference")
-        return dumps(self.fields["id"]), dumps(reference) if reference is not None else None
 
 
 def renumber(name: bytes, data: bytes, seq: int) -> bytes:
@@ -216,20 +212,47 @@ def parse(data: bytes) -> JsonObject:
     return value
 
 
-def stamp_response(data: bytes, parsed: JsonObject, envelope: Envelope, put: Mapping[str, Json]) -> bytes:
+class Stamped(NamedTuple):
+    """The text of a lifecycle event, and that of the `response` in it."""
+
+    data: bytes
+    response: bytes
+
+
+def stamp_response(data: bytes, parsed: JsonObject, envelope: Envelope, put: Mapping[str, Json]) -> Stamped:
     """A lifecycle event with the envelope (and `put`) laid over its `response`, everything else as it came.
 
-    The items of its output get their stamps too.
+    The items of its output get their stamps too. `parsed` is the value of `data`.
     """
     forced = {key: envelope.fields[key] for key in Envelope.FORCED if key in envelope.fields} | dict(put)
     response = parsed.get("response")
     if not isinstance(response, dict):
-        return splice.edit(data, put={"response": dumps({"output": [], **envelope.fields, **forced})})
+        made = dumps({"output": [], **envelope.fields, **forced})
+        return Stamped(splice.edit(data, put={"response": made}), made)
     if "response_id" in response:
         forced["response_id"] = envelope.id
     metadata, hidden = response.get("metadata"), envelope.hidden_metadata
     if hidden is not None and isinstance(metadata, dict) and hidden in metadata:
         forced["metadata"] = {key: value for key, value in metadata.items() if key != hidden}
+    stamped = _laid_over(response, envelope, forced)
+    spelled = spelled_as(data, parsed, {**parsed, "response": stamped}, stamped)
+    if spelled is not None:
+        return Stamped(*spelled)
+    data = _stamp_response_text(data, envelope, forced)
+    return Stamped(data, response_of(data))
+
+
+def _laid_over(response: JsonObject, envelope: Envelope, forced: JsonObject) -> JsonObject:
+    stamped = dict(response)
+    for key, value in envelope.fields.items():
+        stamped.setdefault(key, value)
+    stamped.update(forced)
+    if isinstance(output := response.get("output"), list) and "output" not in forced:
+        stamped["output"] = [_stamped(item, envelope) if isinstance(item, dict) else item for item in output]
+    return stamped
+
+
+def _stamp_response_text(data: bytes, envelope: Envelope, forced: JsonObject) -> bytes:
     stamp = partial(
         splice.edit,
         put=_dumped(forced),
@@ -251,21 +274,33 @@ def _stamp_output(envelope: Envelope, text: bytes) -> bytes:
 
 
 def stamp_item(data: bytes, parsed: JsonObject, envelope: Envelope) -> bytes:
-    """An event with an `item`, which gets the response's id and, if it has none, the request's agent reference."""
-    if not isinstance(parsed.get("item"), dict):
+    """An event with an `item`, which gets the response's id and, if it has none, the request's agent reference.
+
+    `parsed` is the value of `data`.
+    """
+    item = parsed.get("item")
+    if not isinstance(item, dict):
         return data
-    return splice.edit(data, change={"item": partial(_stamp, envelope)})
+    spelled = spelled_as(data, parsed, {**parsed, "item": _stamped(item, envelope)})
+    return spelled[0] if spelled else splice.edit(data, change={"item": partial(_stamp, envelope)})
 
 
 def _stamp(envelope: Envelope, text: bytes) -> bytes:
     """An item; what is no object stays as it is."""
     if text[:1] != b"{":
         return text
-    response_id, reference = envelope.item_stamps()
-    put = {"response_id": response_id}
-    if reference is not None and loads(text).get("agent_reference") is None:
-        put["agent_reference"] = reference
-    return splice.edit(text, put=put)
+    return splice.edit(text, put=_dumped(_stamps(loads(text), envelope)))
+
+
+def _stamped(item: JsonObject, envelope: Envelope) -> JsonObject:
+    return {**item, **_stamps(item, envelope)}
+
+
+def _stamps(item: JsonObject, envelope: Envelope) -> JsonObject:
+    reference = envelope.fields.get("agent_reference")
+    if reference is None or item.get("agent_reference") is not None:
+        return {"response_id": envelope.id}
+    return {"response_id": envelope.id, "agent_reference": reference}
 
 
 def _member(text: bytes, key: str) -> splice.Span:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from respool.proxy.protocol import events, splice
+from respool.proxy.protocol import events, spelling
 from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps
 from respool.proxy.protocol.shortened import Shortened
@@ -237,7 +237,7 @@ class Sequencer:
             self._emit(name, events.stamp_item(data, parsed, self.envelope), frames)
             return
         put = {**put, "type": name.decode(), "sequence_number": self.seq}
-        data = splice.edit(data, put={key: dumps(value) for key, value in put.items()})
+        data = spelling.edit(data, parsed, put)
         self._send(name, events.stamp_item(data, {**parsed, **put}, self.envelope), frames)
 
     def _tell_made(self, made: Iterable[Made], frames: list[bytes]) -> None:
@@ -317,7 +317,7 @@ class Sequencer:
         put: JsonObject = {"status": "queued" if queued else str(events.status_of(name)), "error": None}
         if response.get("completed_at") is not None:
             put["completed_at"] = None
-        self._emit(name, events.stamp_response(data, parsed, self.envelope, put), frames)
+        self._emit(name, events.stamp_response(data, parsed, self.envelope, put).data, frames)
 
     def _emit(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
         self._send(name, events.renumber(name, data, self.seq), frames)
@@ -345,9 +345,9 @@ class Sequencer:
         put = self._last_words(status, response, now)
         if output is not None:
             put["output"] = output
-        data = events.renumber(name, events.stamp_response(data, parsed, self.envelope, put), self.seq)
+        data, result = events.stamp_response(data, parsed, self.envelope, put)
+        frame = encode(name, events.renumber(name, data, self.seq))
         self.seq += 1
-        frame, result = encode(name, data), events.response_of(data)
         if self._shortened is not None:
             frame, result = _whole(self._shortened, frame, result)
         return Ending(frame, status, result)

@@ -194,7 +194,7 @@ ENVELOPE = Envelope(FIELDS)
 
 def stamped(response: Json, envelope: Envelope = ENVELOPE, **put: Json) -> JsonObject:
     event = {"type": "response.completed", "response": response, "more": [1, "}"]}
-    data = events.stamp_response(json.dumps(event).encode(), event, envelope, put)
+    data = events.stamp_response(json.dumps(event).encode(), event, envelope, put).data
     parsed = loads(data)
     assert {**parsed, "response": None} == {**event, "response": None}
     return dict(parsed["response"])
@@ -267,7 +267,7 @@ def test_the_items_of_an_output_are_stamped() -> None:
 def test_what_is_not_stamped_keeps_its_bytes() -> None:
     data = b'{"response": {"id": "x", "n": 1.0, "u": {"t" :12345678901234567890123}, "output":[ {"a":1e400} ]}}'
     envelope = Envelope({"id": "resp_ours"})
-    assert events.stamp_response(data, loads(data), envelope, {}) == (
+    assert events.stamp_response(data, loads(data), envelope, {}).data == (
         b'{"response": {"id": "resp_ours", "n": 1.0, "u": {"t" :12345678901234567890123}, '
         b'"output":[ {"a":1e400,"response_id":"resp_ours"} ]}}'
     )
@@ -282,12 +282,12 @@ def test_the_metadata_that_we_gave_the_agent_is_not_shown() -> None:
 
 def test_metadata_without_the_hidden_key_keeps_its_bytes() -> None:
     data = b'{"response":{"id":"i","metadata":{ "n": 1.0 },"output":[]}}'
-    assert events.stamp_response(data, loads(data), Envelope({"id": "i"}, "response_id"), {}) == data
+    assert events.stamp_response(data, loads(data), Envelope({"id": "i"}, "response_id"), {}).data == data
 
 
 def test_keys_that_are_written_with_escapes_are_found() -> None:
     data = b'{"\\u0072esponse":{"i\\u0064":"x","output":[]}}'
-    assert loads(events.stamp_response(data, loads(data), Envelope({"id": "i"}), {})) == {
+    assert loads(events.stamp_response(data, loads(data), Envelope({"id": "i"}), {}).data) == {
         "response": {"id": "i", "output": []}
     }
 
