@@ -39,6 +39,8 @@ PROGRESS_BYTES = 4096
 """As much of a body must come in the time that a whole head may take."""
 
 _READ_BYTES = 64 * 1024
+_SMALL_BYTES = 16 * 1024
+_LAST_CHUNK = b"0\r\n\r\n"
 _LINGER_SECONDS = 2.0
 
 # So often within the time of silence it is looked whether a client has taken something.
@@ -145,6 +147,9 @@ class Connection:
         self._waited = 0.0
         self._got = 0
         self._reading: asyncio.Timeout | None = None
+        # What goes with the next part of the answer; whether the last chunk has gone with the one before it.
+        self._held: list[bytes] = []
+        self._is_complete = False
         # Of what was sent, and how much of it was taken; see `_look`.
         self._sent = self._taken = self._idle_looks = 0
         self._looking: asyncio.TimerHandle | None = None
@@ -255,7 +260,12 @@ class Connection:
     async def _on_event(self, event: Event) -> None:
         match event:
             case RawData(data=data):
-                await self._write(data)
+                if self._is_complete:
+                    self._is_complete = False
+                elif self._protocol.connection.our_state is h11.SEND_BODY and len(data) <= _SMALL_BYTES:
+                    self._hold(data)
+                else:
+                    await self._write(data)
             case Closed():
                 self._end()
             case Updated(idle=is_idle):
@@ -271,27 +281,38 @@ class Connection:
         """
         await self._write(_chunk(data))
 
-    def _offer_chunk(self, data: bytes) -> bool:
-        """The same if nothing of what was sent before still has to leave this process; else False, and nothing."""
+    def _offer_chunk(self, data: bytes, *, is_last: bool) -> bool:
+        """The same if nothing of what was sent before still has to leave this process; else False, and nothing.
+
+        With the last one goes what ends the body.
+        """
         if self._is_ending or self._transport.is_closing() or self._transport.get_write_buffer_size():
             return False
-        data = _chunk(data)
-        self._count_sent(len(data))
-        self._transport.write(data)
+        self._is_complete = is_last
+        self._send(_chunk(data) + _LAST_CHUNK if is_last else _chunk(data))
         return True
 
-    def _count_sent(self, size: int) -> None:
-        self._sent += size
+    def _hold(self, data: bytes) -> None:
+        """Send with what follows in this turn of the loop: each write wakes the client, and costs as much as many."""
+        if not self._held:
+            self._loop.call_soon(self._send, b"")
+        self._held.append(data)
+
+    def _send(self, data: bytes) -> None:
+        if self._held:
+            data = b"".join((*self._held, data))
+            self._held.clear()
+        if not data or self._is_ending:
+            return
+        self._sent += len(data)
         if self._looking is None:
-            self._taken, self._idle_looks = self._sent - size, 0
+            self._taken, self._idle_looks = self._sent - len(data), 0
             self._look_later()
+        self._transport.write(data)
 
     async def _write(self, data: bytes) -> None:
-        if self._is_ending:
-            return
-        self._count_sent(len(data))
         try:
-            self._writer.write(data)
+            self._send(data)
             await self._writer.drain()
         except (OSError, RuntimeError):
             await self._protocol.handle(Closed())
@@ -300,6 +321,7 @@ class Connection:
         """Say no more. What the client is still sending is taken for a while: unread, it would destroy the answer."""
         if self._is_ending:
             return
+        self._send(b"")
         self._end_by = self._loop.time() + _LINGER_SECONDS
         with suppress(OSError, RuntimeError):
             self._writer.write_eof()

@@ -73,8 +73,8 @@ async def stream(
     """
     head = [*SSE_HEADERS, *headers]
 
-    def give(chunk: Chunk) -> bool:
-        if not reply.offer(shown(chunk)):
+    def give(chunk: Chunk, is_last: bool) -> bool:
+        if not reply.offer(shown(chunk), is_last=is_last):
             return False
         if run is not None:
             run.backlog.sent(len(chunk.data))

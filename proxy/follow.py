@@ -10,11 +10,11 @@ from respool.store.base import Chunk, Key, Page, Store
 PAGE_BYTES = 256 * 1024
 SILENCE = Page((), ended=False)
 
-Give = Callable[[Chunk], bool]
-"""Hands on a chunk at once, without waiting; False if that cannot be done now, and then nothing was done."""
+Give = Callable[[Chunk, bool], bool]
+"""Hands on a chunk at once, and whether it is the last; False if that cannot be done now, and then nothing was done."""
 
 
-def _nothing(_: Chunk) -> bool:
+def _nothing(_chunk: Chunk, _is_last: bool) -> bool:
     return False
 
 
@@ -73,11 +73,11 @@ class _Place:
         self._give = give
         self._alarm = alarm
 
-    def take(self, chunk: Chunk) -> bool:
+    def take(self, chunk: Chunk, is_last: bool) -> bool:
         if chunk.first != self.after + 1:
             # What lies before a cursor is nothing to wake for; one within a chunk has to cut it.
             return chunk.last <= self.after
-        if not self._give(chunk):
+        if not self._give(chunk, is_last):
             return False
         self.after = chunk.last
         if self._alarm is not None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from respool.proxy.ear import Ear
 from respool.proxy.protocol import errors
@@ -53,6 +53,16 @@ class _DoorEar(Ear[None]):
         return ClientGone()
 
 
+class OfferChunk(Protocol):
+    """Sends a chunk without waiting; with the last one also what ends the body. False if it cannot, and nothing."""
+
+    def __call__(self, data: bytes, *, is_last: bool) -> bool: ...
+
+
+def _takes_none(data: bytes, *, is_last: bool) -> bool:
+    return False
+
+
 class Reply:
     """The answer to one request. Use `watching()` around whatever waits or streams."""
 
@@ -71,7 +81,7 @@ class Reply:
         # What the server tells of the connection; another server has none of it.
         wire = scope.get("state", {})
         self._send_chunk: Callable[[bytes], Awaitable[None]] | None = wire.get("send_chunk")
-        self._offer_chunk: Callable[[bytes], bool] = wire.get("offer_chunk", lambda _: False)
+        self._offer_chunk: OfferChunk = wire.get("offer_chunk", _takes_none)
         self.take_turn: TakeTurn = wire.get("take_turn", next_turn)
         self._has_left: Callable[[], bool] = wire.get("has_left", lambda: False)
         self._watch: Callable[[Callable[[], None] | None], None] | None = wire.get("watch")
@@ -140,11 +150,14 @@ class Reply:
             await self.take_turn()
             await self._write(data[at : at + _SLICE_BYTES])
 
-    def offer(self, data: bytes) -> bool:
-        """Send a part of the body now if the client is there to take it, without waiting; else False, and nothing."""
+    def offer(self, data: bytes, *, is_last: bool) -> bool:
+        """Send a part of the body now if the client is there to take it, without waiting; else False, and nothing.
+
+        Behind the last part comes nothing but `end`.
+        """
         if self._gone or not self._is_chunked or not 0 < len(data) <= _SLICE_BYTES:
             return False
-        return self._offer_chunk(data)
+        return self._offer_chunk(data, is_last=is_last)
 
     async def _write(self, data: bytes) -> None:
         if self._gone:

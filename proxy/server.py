@@ -59,9 +59,10 @@ class Server:
 
     `state` of a socket is what its requests find in their scope; there they find also `abort()`, which breaks the
     connection, `send_chunk(data)`, which may be used for the body of an answer that is sent in chunks,
-    `offer_chunk(data)`, which does the same without waiting or returns False, `take_turn()`, to be awaited before each
-    large part of an answer, `has_left()` of the client, `watch(tell)`, which drops what comes of the body and calls
-    when the client leaves, until `watch(None)`, and "crowded" if there are more connections than there may be.
+    `offer_chunk(data, is_last=)`, which does the same without waiting or returns False, and ends the body with the last
+    one, `take_turn()`, to be awaited before each large part of an answer, `has_left()` of the client, `watch(tell)`,
+    which drops what comes of the body and calls when the client leaves, until `watch(None)`, and "crowded" if there are
+    more connections than there may be.
     """
 
     def __init__(self, app: Any, limits: Limits | None = None) -> None:

@@ -254,8 +254,10 @@ class Follower(Protocol):
     after: int
     """The number that it has got to; it must count on by itself."""
 
-    def take(self, chunk: Chunk) -> bool:
+    def take(self, chunk: Chunk, is_last: bool) -> bool:
         """Take a chunk that has just become durable; False for one that it cannot take now and will have to read.
+
+        `is_last` tells that the response ends with it, which it will be woken for all the same.
 
         Called on the event loop between other things, so it must not wait; a chunk may lie anywhere to its `after`.
         """

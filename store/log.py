@@ -394,7 +394,7 @@ class Log:
         if chunk is not None:
             tail = tail or self._tails.open(key, chunk.first - 1)
             if chunk.first > tail.last_seq:  # else show_end was faster
-                tail.add(chunk)
+                tail.add(chunk, is_last=write.end is not None)
         if write.end is not None and tail is not None:
             reach(Point.ENDED)
             tail.end()
@@ -412,7 +412,7 @@ class _Waiting:
 
     after: int
 
-    def take(self, chunk: Chunk) -> bool:
+    def take(self, chunk: Chunk, is_last: bool) -> bool:
         return chunk.last <= self.after
 
 

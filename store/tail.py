@@ -40,8 +40,8 @@ class Tail:
         self._newest: Page | None = None
         self._waiting: dict[asyncio.Future[None], Follower] = {}
 
-    def add(self, chunk: Chunk) -> None:
-        """Show `chunk`, which continues the tail."""
+    def add(self, chunk: Chunk, *, is_last: bool = False) -> None:
+        """Show `chunk`, which continues the tail; with the last one `end` follows at once."""
         self._chunks.append(chunk)
         self.held += cost(chunk)
         while self.held > self._limit and len(self._chunks) > 1:
@@ -50,7 +50,7 @@ class Tail:
         self.last_seq = chunk.last
         self._newest = None
         if self._waiting:
-            self._give(chunk, iter(tuple(self._waiting.items())))
+            self._give(chunk, is_last, iter(tuple(self._waiting.items())))
 
     def end(self) -> None:
         """Show that there will be no further event."""
@@ -82,15 +82,15 @@ class Tail:
         """True when a reader at `after` has nothing to wait for here."""
         return self.last_seq > after or self.ended
 
-    def _give(self, chunk: Chunk, waiting: Iterator[_Waiting]) -> None:
+    def _give(self, chunk: Chunk, is_last: bool, waiting: Iterator[_Waiting]) -> None:
         """Give a chunk to those that waited when it came, some in each turn of the loop."""
         given = 0
         for waiter, follower in islice(waiting, _FOLLOWERS_A_TURN):
             given += 1
-            if waiter in self._waiting and not _takes(follower, chunk):
+            if waiter in self._waiting and not _takes(follower, chunk, is_last):
                 self._wake(waiter)
         if given == _FOLLOWERS_A_TURN:
-            asyncio.get_running_loop().call_soon(self._give, chunk, waiting)
+            asyncio.get_running_loop().call_soon(self._give, chunk, is_last, waiting)
 
     def _wake(self, waiter: asyncio.Future[None]) -> None:
         del self._waiting[waiter]
@@ -167,9 +167,9 @@ class Tails:
             tail.wake()
 
 
-def _takes(follower: Follower, chunk: Chunk) -> bool:
+def _takes(follower: Follower, chunk: Chunk, is_last: bool) -> bool:
     try:
-        return follower.take(chunk)
+        return follower.take(chunk, is_last)
     except Exception:
         # It must not fail those who write and the other readers; it will fail by itself when it reads.
         log.exception("follower_failed")

@@ -275,7 +275,7 @@ async def test_what_comes_live_is_given_without_a_page_as_far_as_it_is_taken() -
     log = await log_with(b"a")
     given: list[int] = []
 
-    def give(one: Chunk) -> bool:
+    def give(one: Chunk, _is_last: bool) -> bool:
         given.append(one.first)
         return one.first != 4
 
@@ -299,7 +299,7 @@ async def test_a_live_chunk_is_not_given_to_whoever_begins_in_the_middle_of_it()
     log = await log_with(b"a")
     given: list[int] = []
 
-    def give(one: Chunk) -> bool:
+    def give(one: Chunk, _is_last: bool) -> bool:
         given.append(one.first)
         return True
 

@@ -208,7 +208,7 @@ class Taker:
         self.hard = hard
         self.taken: list[int] = []
 
-    def take(self, chunk: Chunk) -> bool:
+    def take(self, chunk: Chunk, is_last: bool) -> bool:
         if chunk.first in self.hard or chunk.first != self.after + 1:
             return False
         self.taken.append(chunk.first)
@@ -243,7 +243,7 @@ async def test_what_a_follower_does_not_take_wakes_it(store: Log) -> None:
 
 async def test_a_follower_that_fails_is_woken_and_disturbs_nobody(store: Log) -> None:
     class Failing(Taker):
-        def take(self, chunk: Chunk) -> bool:
+        def take(self, chunk: Chunk, is_last: bool) -> bool:
             raise ValueError
 
     takers = [Taker(), Failing(), Taker()]
