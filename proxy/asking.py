@@ -4,8 +4,8 @@ Source: CONTRACT section 6.
 """
 
 import hashlib
+import os
 import re
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -122,4 +122,4 @@ def request_id_of(headers: Iterable[Header]) -> str:
     if trace is not None:
         return trace[1]
     given = first(headers, "x-request-id") or ""
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()

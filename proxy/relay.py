@@ -178,8 +178,7 @@ class Relay:
         # A task of its own, so that a word that is heard meanwhile does not take the call back.
         opening = asyncio.create_task(self._upstream.create(call.body, call.headers, call.query))
         try:
-            await self._listen(lambda: asyncio.wait({opening}))
-            return opening.result()
+            return await self._listen(lambda: asyncio.shield(opening))
         except httpx.TransportError as error:
             raise Stopped(Status.FAILED, agent.failure(error), unsent=agent.refusal(error)) from error
         except BaseException:

@@ -19,6 +19,8 @@ class _Line(logging.Formatter):
 
 def set_up(level: str) -> None:
     """Log to standard error at `level`."""
+    # What no line shows is not looked up for each of them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     root = logging.getLogger()

@@ -103,9 +103,8 @@ class Upstream:
     async def _send(
         self, method: str, target: bytes, headers: RawHeaders, stream: httpx.AsyncByteStream
     ) -> httpx.Response:
-        request = httpx.Request(method, self._url, stream=stream)
-        request.headers = httpx.Headers(list(headers))
-        request.extensions = {"target": target, "timeout": self._timeout}
+        extensions = {"target": target, "timeout": self._timeout}
+        request = httpx.Request(method, self._url, headers=headers, stream=stream, extensions=extensions)
         return await self._transport.handle_async_request(request)
 
     async def close(self) -> None:

@@ -6,9 +6,9 @@ Sources: CONTRACT section 2; the sentences and `details[]` are those of Azure's 
 import json
 from collections.abc import Mapping
 
-from respool.proxy.protocol import ids, splice
+from respool.proxy.protocol import ids, spelling
 from respool.proxy.protocol.errors import WireError, invalid
-from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
+from respool.proxy.protocol.jsons import Json, JsonObject, loads
 
 _MAX_PAIRS = 16
 _MAX_KEY = 64
@@ -170,13 +170,13 @@ def for_agent(
     `previous_id` is the agent's own id of the previous response, `model` fills a missing one, `metadata_id` is the id
     to offer as `metadata.response_id`, unless the client wrote one there itself.
     """
-    put: dict[str, bytes] = {"stream": b"true"} if stream else {}
+    put: JsonObject = {"stream": True} if stream else {}
     if previous_id is not None:
-        put["previous_response_id"] = dumps(previous_id)
+        put["previous_response_id"] = previous_id
     if model is not None and not body.get("model"):
-        put["model"] = dumps(model)
+        put["model"] = model
     if metadata_id is not None:
         metadata: Mapping[str, Json] = body.get("metadata") or {}
         if "response_id" not in metadata:
-            put["metadata"] = dumps({**metadata, "response_id": metadata_id})
-    return splice.edit(raw, put=put, drop=("background",))
+            put["metadata"] = {**metadata, "response_id": metadata_id}
+    return spelling.edit(raw, body, put, drop=("background",))

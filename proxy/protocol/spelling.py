@@ -4,7 +4,7 @@ That changes as little as an edit in the text, because what is not touched is wr
 takes a fraction of its time. Text that is spelled in no such way, as with a number like `1.50`, is edited in place.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from json import JSONEncoder
 
 import orjson
@@ -44,7 +44,8 @@ def _likely_writer(text: bytes) -> Callable[[Json], bytes]:
     return _COMPACT if is_ascii and b"\\u" in text else orjson.dumps
 
 
-def edit(text: bytes, parsed: JsonObject, put: Mapping[str, Json]) -> bytes:
-    """`text`, which was parsed to `parsed`, with members set. Raises ValueError as `splice.edit` does."""
-    edited = spelled_as(text, parsed, {**parsed, **put})
-    return edited[0] if edited else splice.edit(text, put={key: dumps(value) for key, value in put.items()})
+def edit(text: bytes, parsed: JsonObject, put: Mapping[str, Json], drop: Collection[str] = ()) -> bytes:
+    """`text`, which was parsed to `parsed`, with members set and removed. Raises ValueError as `splice.edit` does."""
+    kept = {key: value for key, value in parsed.items() if key not in drop} if drop else parsed
+    edited = spelled_as(text, parsed, {**kept, **put})
+    return edited[0] if edited else splice.edit(text, put={key: dumps(put[key]) for key in put}, drop=drop)
