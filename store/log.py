@@ -1,11 +1,10 @@
-"""The log: group commit, hot tails and waiting readers, once, over any backend."""
+"""The log: hot tails and waiting readers, once, over any backend."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import accumulate
 
 from respool.store.backend import (
@@ -40,6 +39,7 @@ from respool.store.base import (
     Swept,
 )
 from respool.store.crashpoint import Point, reach
+from respool.store.group_commit import GroupCommit
 from respool.store.pages import Pages
 from respool.store.readings import Readings
 from respool.store.tail import Tail, Tails
@@ -47,8 +47,6 @@ from respool.store.tail import Tail, Tails
 TAIL_BYTES = 256 * 1024
 ENDED_TAIL_BYTES = 8 * 1024 * 1024
 PAGES_BYTES = 16 * 1024 * 1024
-_Told = Callable[[Exception | None], None]
-_Asked = tuple[Write, _Told]
 
 FURTHEST = 2**62
 """A cursor beyond this is as good as this one, and every backend can hold it."""
@@ -57,10 +55,7 @@ FURTHEST = 2**62
 class Log:
     """A Store. See there for what the methods promise.
 
-    All writes go through one queue: what is written in one turn of the event loop, or while a transaction is under way,
-    becomes one transaction together. There is no timer, so a lone write does not wait. A transaction that is done
-    sooner than a thread wakes up is done at once, all others in the thread of the backend. What was committed goes into
-    the tails before its writers hear of it.
+    What was committed goes into the tails before its writers hear of it.
 
     `tail_bytes` bounds what is kept in memory of each response that has not ended, `ended_tail_bytes` what is kept of
     all that have.
@@ -81,9 +76,7 @@ class Log:
         self._readings = Readings(clock)
         self._withdrawn: set[Key] = set()
         self._sleep = sleep
-        self._queue: list[_Asked] = []
-        self._flushing: asyncio.Handle | None = None
-        self._writer: asyncio.Task[None] | None = None
+        self._commits = GroupCommit(backend, self._show)
         self._closed = False
 
     @property
@@ -124,7 +117,7 @@ class Log:
         if self._closed:
             told(StorageFailed("The store is closed."))
         else:
-            self._ask(Append(key, epoch, chunk), told)
+            self._commits.ask(Append(key, epoch, chunk), told)
 
     async def request_cancel(self, key: Key) -> None:
         self._storage_of(key)
@@ -253,9 +246,7 @@ class Log:
             return
         self._closed = True
         self._tails.wake()
-        self._flush()
-        while self._writer is not None:
-            await asyncio.wait({self._writer})
+        await self._commits.close()
         await self._backend.close()
 
     def _storage(self) -> Backend:
@@ -271,98 +262,7 @@ class Log:
 
     async def _write(self, write: Write) -> None:
         self._storage()
-        outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self._ask(write, partial(_set, outcome))
-        # A caller that is cancelled here cancels the future and not the write, which stays in the queue.
-        if (error := await outcome) is not None:
-            raise error
-
-    def _ask(self, write: Write, told: _Told) -> None:
-        self._queue.append((write, told))
-        if self._writer is None and self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        """Write what is in the queue, at once or in a task."""
-        self._flushing = None
-        if self._writer is not None or not self._queue:
-            return
-        group, errors, failure = self._write_now()
-        if errors is None:
-            self._writer = asyncio.create_task(self._drain(group, failure), name="store-writer")
-        else:
-            self._tell(group, errors)
-
-    def _write_now(self) -> tuple[Sequence[_Asked], Sequence[Exception | None] | None, Exception | None]:
-        """The group in the queue, and what came of it; None if it must be waited for. And how its first try failed."""
-        group, self._queue = self._queue, []
-        try:
-            return group, self._backend.commit_now([write for write, _ in group]), None
-        except Exception as failure:  # noqa: BLE001 - the task deals with it
-            return group, None, failure
-
-    async def _drain(self, group: Sequence[_Asked], failure: Exception | None) -> None:
-        """Write a group, whose first try has failed if there is a `failure`, and what has gathered meanwhile.
-
-        That is on its way before those who asked for the first are told, which takes a while too.
-        """
-        errors = await self._waited_for(group, failure)
-        while self._queue:
-            following, now, failure = self._write_now()
-            if now is not None:
-                self._tell(group, errors)
-                group, errors = following, now
-                break
-            later = asyncio.ensure_future(self._waited_for(following, failure))
-            await asyncio.sleep(0)
-            self._tell(group, errors)
-            group, errors = following, await later
-        self._tell(group, errors)
-        self._writer = None
-        self._flush()
-
-    async def _waited_for(self, group: Sequence[_Asked], failure: Exception | None) -> Sequence[Exception | None]:
-        writes = [write for write, _ in group]
-        return await (self._commit(writes) if failure is None else self._failed(writes, failure))
-
-    def _tell(self, group: Sequence[_Asked], errors: Sequence[Exception | None]) -> None:
-        reach(Point.COMMITTED)
-        for (write, told), error in zip(group, errors, strict=True):
-            if error is None:
-                self._show(write)
-            told(error)
-
-    async def _commit(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        try:
-            return await self._backend.commit(writes)
-        except Exception as error:  # noqa: BLE001 - a defect too must reach the callers and not leave them waiting
-            return await self._failed(writes, error)
-
-    async def _failed(self, writes: Sequence[Write], error: Exception) -> Sequence[Exception | None]:
-        is_alone = len({_key(write) for write in writes}) == 1
-        if is_alone or (isinstance(error, StorageFailed) and await self._is_down()):
-            return [error] * len(writes)
-        return await self._commit_apart(writes)
-
-    async def _is_down(self) -> bool:
-        """Whether nothing at all can be written, so that it is no single response that is at fault."""
-        try:
-            await self._backend.ping()
-        except Exception:  # noqa: BLE001 - whatever it is, it is not about a response
-            return True
-        return False
-
-    async def _commit_apart(self, writes: Sequence[Write]) -> Sequence[Exception | None]:
-        """One transaction for each response, so that only the one at fault fails."""
-        errors: list[Exception | None] = [None] * len(writes)
-        places: dict[Key | None, list[int]] = {}
-        for place, write in enumerate(writes):
-            places.setdefault(_key(write), []).append(place)
-        for group in places.values():
-            outcome = await self._commit([writes[place] for place in group])
-            for place, error in zip(group, outcome, strict=True):
-                errors[place] = error
-        return errors
+        await self._commits.write(write)
 
     def _show(self, write: Write) -> None:
         match write:
@@ -401,11 +301,6 @@ class Log:
             self._tails.retire(key)
 
 
-def _set(outcome: asyncio.Future[Exception | None], error: Exception | None) -> None:
-    if not outcome.done():
-        outcome.set_result(error)
-
-
 @dataclass(slots=True)
 class _Waiting:
     """A follower that takes nothing, and only wants to know."""
@@ -414,10 +309,6 @@ class _Waiting:
 
     def take(self, chunk: Chunk, is_last: bool) -> bool:
         return chunk.last <= self.after
-
-
-def _key(write: Write) -> Key | None:
-    return None if isinstance(write, Adopt | Expire) else write.key
 
 
 def _pauses(first: float = 0.05, longest: float = 1.0) -> Iterator[float]:

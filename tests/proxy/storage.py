@@ -37,7 +37,7 @@ class Turnstile(Probe):
 
     async def queued(self, count: int = 1) -> None:
         """Until as many writes stand behind the one at the gate."""
-        await until(lambda: len(self.log._queue) == count)
+        await until(lambda: len(self.log._commits._queue) == count)
 
     def close_gate(self) -> None:
         self.asked.clear()

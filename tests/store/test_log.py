@@ -207,10 +207,12 @@ class Taker:
         self.after = after
         self.hard = hard
         self.taken: list[int] = []
+        self.knows_the_end = False
 
     def take(self, chunk: Chunk, is_last: bool) -> bool:
         if chunk.first in self.hard or chunk.first != self.after + 1:
             return False
+        self.knows_the_end = is_last
         self.taken.append(chunk.first)
         self.after = chunk.last
         return True
@@ -223,10 +225,11 @@ async def test_a_follower_is_given_what_comes_and_sleeps_until_the_end(store: Lo
     for number in range(3):
         await store.append(KEY, 1, chunk(number, b"x"))
         assert taker.taken[-1] == number
+        assert not taker.knows_the_end
         await let_others_run()
         assert not following.done()
     await store.append(KEY, 1, chunk(3, b"last"), end=end())
-    assert (taker.taken, taker.after) == ([0, 1, 2, 3], 3)
+    assert (taker.taken, taker.after, taker.knows_the_end) == ([0, 1, 2, 3], 3, True)
     await following
 
 
