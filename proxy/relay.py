@@ -6,7 +6,6 @@ where it waits for a commit: the order of commits decides every race.
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -14,13 +13,13 @@ from typing import TypeVar
 
 import httpx
 
-from respool.proxy import calls, clock
+from respool.proxy import calls
 from respool.proxy import upstream as agent
 from respool.proxy.ear import Heard
+from respool.proxy.ends import INTERNAL, SHUTDOWN, STORAGE, Ends, Stopped, failed
 from respool.proxy.protocol import errors, events
-from respool.proxy.protocol.errors import WireError
-from respool.proxy.protocol.jsons import JsonObject, loads
-from respool.proxy.protocol.repair import Ending, Failure, Sequencer, failure_of
+from respool.proxy.protocol.jsons import loads
+from respool.proxy.protocol.repair import Failure, Sequencer, failure_of
 from respool.proxy.protocol.sse import Decoder, EventTooLarge, Message
 from respool.proxy.protocol.unfold import is_response, unfold
 from respool.proxy.record import CHUNK_BYTES, Record
@@ -29,7 +28,7 @@ from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
 from respool.proxy.unpacking import UnknownCoding, coding_of, unpacked
 from respool.proxy.upstream import Upstream
-from respool.store.base import Cancelled, Chunk, End, Note, StorageFailed, StoreError
+from respool.store.base import Cancelled, Note, StorageFailed, StoreError
 from respool.store.crashpoint import Point, reach
 from respool.store.status import Status
 
@@ -39,39 +38,6 @@ Result = TypeVar("Result")
 
 # Of an answer that is no stream and no success, more than this is not kept.
 _REFUSAL_BYTES = 16 * 2**20
-
-SHUTDOWN = Failure("server_shutdown", "The server was shut down before the response was complete.")
-_STORAGE = Failure(
-    "storage_error",
-    "An internal error occurred while storing the response. Subsequent retrieval is not guaranteed. "
-    "Please retry the request.",
-)
-_INTERNAL = Failure("server_error", "internal server error")
-
-
-class Stopped(Exception):
-    """The run ends without a terminal event of the agent.
-
-    `unsent` is the whole answer if the client has been told nothing yet; None keeps what there is. `provisional`: the
-    storage is what failed, and an end that it does not take either is shown before it is durable. `alone` puts nothing
-    before the end, which then has the number after the last one committed.
-    """
-
-    def __init__(
-        self,
-        status: Status,
-        failure: Failure | None = None,
-        *,
-        unsent: WireError | Answer | None = None,
-        provisional: bool = False,
-        alone: bool = False,
-    ) -> None:
-        super().__init__(status)
-        self.status = status
-        self.failure = failure
-        self.unsent = unsent
-        self.provisional = provisional
-        self.alone = alone or provisional
 
 
 class Relay:
@@ -84,6 +50,7 @@ class Relay:
         self._settings = settings
         self._sequencer = Sequencer.resumed(run.envelope, run.last_seq + 1, waiting=run.queued)
         self._record = Record(run, self._sequencer)
+        self._ends = Ends(run, self._sequencer, self._record, snapshots, settings)
         self._noted_id: str | None = None
         self._response: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] = _nothing()
@@ -101,20 +68,20 @@ class Relay:
         finally:
             if grace is not None:
                 grace.cancel()
-            self._tell_waiters()
+            self._ends.tell_waiters()
             self._snapshots.forget(run.key)
             await self._hang_up()
 
     async def _to_its_end(self) -> None:
         try:
             await self._read_agent()
-            await self._end_with_agent()
+            await self._ends.with_agent()
         except Stopped as stopped:
             # An agent that has said its last word still writes what it must remember.
-            is_heard_out = self._sequencer.finished and stopped.failure is _STORAGE
+            is_heard_out = self._sequencer.finished and stopped.failure is STORAGE
             if not is_heard_out:
                 await self._hang_up()
-            await self._end_without_agent(stopped)
+            await self._ends.without_agent(stopped)
             if is_heard_out:
                 await self._drain()
         except StoreError:
@@ -125,9 +92,9 @@ class Relay:
                 await self._record.settle()
             # Whatever was made of it and not written must not leave a hole before the end.
             self._record.take_back()
-            await self._end_without_agent(Stopped(Status.FAILED, _INTERNAL, unsent=errors.server_error()))
+            await self._ends.without_agent(Stopped(Status.FAILED, INTERNAL, unsent=errors.server_error()))
         else:
-            self._tell_waiters()
+            self._ends.tell_waiters()
             await self._drain()
 
     # What the agent says
@@ -152,7 +119,7 @@ class Relay:
             await self._read_object()
         else:
             failure = Failure("server_error", f"The agent answered with {kind} instead of a stream.")
-            raise _failed(failure)
+            raise failed(failure)
 
     async def _wait(self) -> None:
         """Wait for the slot. That the run is in progress is committed before anything is sent: it is sent once."""
@@ -168,7 +135,7 @@ class Relay:
             raise Stopped(Status.CANCELLED) from error
         except StorageFailed as error:
             log.exception("storage_failed", extra={"response_id": run.key.id})
-            raise Stopped(Status.FAILED, _STORAGE, unsent=errors.storage_error(), provisional=True) from error
+            raise Stopped(Status.FAILED, STORAGE, unsent=errors.storage_error(), provisional=True) from error
         self._sequencer.waiting = False
         log.info("run_started", extra={"response_id": run.key.id})
 
@@ -206,7 +173,7 @@ class Relay:
             value = None
         if not isinstance(value, dict) or not is_response(value):
             failure = failure_of(value) or Failure("server_error", "The agent's answer is not a response object.")
-            raise _failed(failure)
+            raise failed(failure)
         self._run.accepted.set()
         await self._take(unfold(value))
 
@@ -218,9 +185,9 @@ class Relay:
         except StopAsyncIteration:
             return bytes(body)
         except httpx.TransportError as error:
-            raise _failed(agent.failure(error)) from error
+            raise failed(agent.failure(error)) from error
         failure = Failure("event_too_large", f"The agent's answer is larger than {limit} bytes.")
-        raise _failed(failure)
+        raise failed(failure)
 
     async def _read_stream(self, response: httpx.Response) -> None:
         decoder = Decoder(self._settings.max_event_bytes, self._settings.max_object_bytes)
@@ -232,7 +199,7 @@ class Relay:
                 whole = response.extensions.get("framed", True) and not decoder.pending
                 raise self._judged(clean=whole) from None
             except httpx.TransportError as error:
-                raise _failed(self._sequencer.error or agent.failure(error)) from error
+                raise failed(self._sequencer.error or agent.failure(error)) from error
             # In slices, because events take several times their size while they are looked at.
             for at in range(0, len(piece), CHUNK_BYTES):
                 await self._decode(decoder, piece[at : at + CHUNK_BYTES])
@@ -263,26 +230,26 @@ class Relay:
         except EventTooLarge as error:
             await self._take(error.messages)
             failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")
-            raise _failed(failure) from error
+            raise failed(failure) from error
         await self._take(messages)
         await self._listen(self._run.backlog.room)
 
     def _judged(self, *, clean: bool) -> Stopped:
         status, failure = self._sequencer.verdict(clean=clean)
-        return _failed(failure) if failure is not None else Stopped(status)
+        return failed(failure) if failure is not None else Stopped(status)
 
     async def _take(self, messages: Iterable[Message]) -> None:
-        await self._settle()
+        await self._ends.settle()
         self._record.begin()
         self._record.frames = self._sequencer.take(messages)
         if self._sequencer.agent_id != self._noted_id:
             self._noted_id = self._sequencer.agent_id
             self._record.note = Note(self._noted_id, self._run.session)
         if self._record.frames and (not self._sequencer.finished or self._sequencer.lacks_output):
-            await self._append()
+            await self._ends.append()
         if self._sequencer.bad:
             failure = Failure("server_error", str(events.BadEvent()))
-            raise _failed(failure)
+            raise failed(failure)
 
     # What is heard meanwhile
 
@@ -295,7 +262,7 @@ class Relay:
                     case Word.BEGIN:
                         await self._begin()
                     case Word.FAILED:
-                        await self._settle()
+                        await self._ends.settle()
                     case Word.SHUTDOWN:
                         unsent = errors.shutting_down() if self._sequencer.waiting else None
                         raise Stopped(Status.FAILED, SHUTDOWN, unsent=unsent) from None
@@ -307,130 +274,9 @@ class Relay:
         if not self._sequencer.began:
             self._record.begin()
             self._record.frames = self._sequencer.begin()
-            await self._append()
+            await self._ends.append()
         self._run.began.set()
         self._run.accepted.set()
-
-    # What is written
-
-    async def _append(self, ending: Ending | None = None) -> None:
-        """Write the frames made. Raises Stopped."""
-        end = End(ending.status, ending.result, clock.latest_ms()) if ending else None
-        try:
-            await self._record.append(end)
-        except (Cancelled, StorageFailed) as error:
-            raise self._stopped_by(error) from error
-        self._run.began.set()
-        if ending is not None:
-            self._ended(ending)
-
-    async def _settle(self) -> None:
-        """Wait for what was written without waiting. Raises Stopped."""
-        try:
-            await self._record.settle()
-        except (Cancelled, StorageFailed) as error:
-            raise self._stopped_by(error) from error
-
-    def _stopped_by(self, error: Cancelled | StorageFailed) -> Stopped:
-        if isinstance(error, Cancelled):
-            return Stopped(Status.CANCELLED)
-        # Its words name the file and the reason.
-        log.error("storage_failed", extra={"response_id": self._run.key.id, "error": str(error)})
-        return Stopped(Status.FAILED, _STORAGE, unsent=errors.storage_error(sent=True), provisional=True)
-
-    async def _end_with_agent(self) -> None:
-        output = None
-        if self._sequencer.lacks_output:
-            self._record.begin()
-            try:
-                output = (await self._fold())["output"]
-            except StorageFailed as error:
-                raise Stopped(Status.FAILED, _STORAGE) from error
-        ending = self._sequencer.close(_now(), output)
-        self._record.frames.append(ending.frame)
-        await self._append(ending)
-
-    async def _end_without_agent(self, stopped: Stopped) -> None:
-        try:
-            await self._settle()
-        except Stopped as before:
-            stopped = before
-        if stopped.unsent is not None and not self._sequencer.began:
-            if await self._withdraw(stopped.unsent):
-                return
-            stopped = Stopped(Status.CANCELLED)
-        ending = await self._own_end(stopped)
-        try:
-            await self._append(ending)
-        except Stopped as again:
-            if stopped.provisional and again.provisional:
-                await self._show(ending)
-            else:
-                # The storage failed on this very end, or a cancel was committed before it; this happens once each.
-                await self._end_without_agent(again)
-
-    async def _show(self, ending: Ending) -> None:
-        """Tell an end that the storage does not take.
-
-        It was tried before, and that matters: a commit that failed at its sync is in the file until another is written
-        over it, and a crash would bring it back.
-        """
-        chunk = Chunk.of(self._record.seq, [ending.frame], clock.now_ms())
-        self._ended(ending)
-        self._tell_waiters()
-        end = End(ending.status, ending.result, clock.latest_ms())
-        try:
-            await self._run.store.show_end(self._run.key, self._run.epoch, chunk, end)
-        except Cancelled:
-            # A cancel was committed between the failure and this end: what the log says in the end is the cancel.
-            self._record.take_back()
-            await self._end_without_agent(Stopped(Status.CANCELLED, alone=True))
-
-    async def _own_end(self, stopped: Stopped) -> Ending:
-        """The terminal event, behind what must precede it."""
-        self._record.begin()
-        status, failure = stopped.status, stopped.failure
-        try:
-            snapshot = await self._fold("completed" if status is Status.COMPLETED else "incomplete")
-        except StorageFailed:
-            snapshot = self._run.envelope.snapshot(Status.IN_PROGRESS)
-            if status is Status.COMPLETED:
-                # What cannot be read back is not said to be complete.
-                status, failure = Status.FAILED, _STORAGE
-        preface = [] if stopped.alone else self._sequencer.preface()
-        ending = own_end(self._sequencer, snapshot, status, failure, self._settings)
-        self._record.frames = [*preface, ending.frame]
-        return ending
-
-    async def _fold(self, items: str | None = None) -> JsonObject:
-        """Raises StorageFailed."""
-        run = self._run
-        return await self._snapshots.take(run.store, run.key, run.envelope.snapshot(Status.IN_PROGRESS), items)
-
-    async def _withdraw(self, unsent: WireError | Answer) -> bool:
-        """Take the record back as if it had never been; False if a cancel was committed before."""
-        run = self._run
-        try:
-            try:
-                await run.store.withdraw(run.key, run.epoch)
-            except StorageFailed:
-                # Nobody waits for a storage that fails.
-                run.refuse(unsent)
-                await run.store.show_withdrawn(run.key, run.epoch)
-        except Cancelled:
-            return False
-        run.refuse(unsent)
-        return True
-
-    def _ended(self, ending: Ending) -> None:
-        self._run.final = ending.result
-        words = {"response_id": self._run.key.id, "status": str(ending.status), "events": self._sequencer.seq}
-        log.info("run_ended", extra=words)
-
-    def _tell_waiters(self) -> None:
-        run = self._run
-        for event in (run.accepted, run.began, run.ended):
-            event.set()
 
     # The agent's connection
 
@@ -453,20 +299,6 @@ class Relay:
             await response.aclose()
 
 
-def own_end(
-    sequencer: Sequencer, snapshot: JsonObject, status: Status, failure: Failure | None, settings: Settings
-) -> Ending:
-    """An end that the agent did not write, over the folded `snapshot`."""
-    if status is Status.CANCELLED and settings.cancelled_output == "clear":
-        snapshot["output"] = []
-    return sequencer.end(snapshot, status, failure, _now())
-
-
-def _failed(failure: Failure) -> Stopped:
-    """The agent has answered with 2xx, and then failed."""
-    return Stopped(Status.FAILED, failure, unsent=errors.agent_failed(failure.code, failure.message))
-
-
 def _readable_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     try:
         return agent.unpacked_pieces(response)
@@ -474,7 +306,7 @@ def _readable_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
         failure = Failure(
             "server_error", f"The agent answered with the content coding {coding}, which nobody asked for."
         )
-        raise _failed(failure) from coding
+        raise failed(failure) from coding
 
 
 def _words_of(response: httpx.Response, body: bytes) -> Failure | None:
@@ -484,10 +316,6 @@ def _words_of(response: httpx.Response, body: bytes) -> Failure | None:
         return failure_of(loads(body))
     except (ValueError, UnknownCoding, httpx.RemoteProtocolError):
         return None
-
-
-def _now() -> int:
-    return int(time.time())
 
 
 async def _nothing() -> AsyncIterator[bytes]:
