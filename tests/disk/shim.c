@@ -2,7 +2,8 @@
  *
  * A test shares `struct control` with the process through the file that RESPOOL_SHIM names. Calls are counted by kind
  * while `armed`; those from the `first`-th on, `count` of them, fail with `error`: an errno for a system call on a file
- * below `folder`, a result code of SQLite for sqlite3_step. */
+ * below `folder`, a result code of SQLite for sqlite3_step. With an errno of 0 they hang as long as `armed`, and then do
+ * what they were asked for. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -66,8 +67,12 @@ static int is_ours(int file) {
 static int refused(enum kind kind, int file) {
     int before = errno;
     if (is_ours(file) && fails(kind)) {
-        errno = control->error;
-        return 1;
+        if (control->error) {
+            errno = control->error;
+            return 1;
+        }
+        while (atomic_load(&control->armed))
+            usleep(1000);
     }
     errno = before;
     return 0;

@@ -13,6 +13,7 @@ import pytest
 _SOURCE = Path(__file__).with_name("shim.c")
 _LAYOUT = struct.Struct("=Iiqqqq256s")
 FOR_EVER = 2**60
+HANGS = 0
 
 
 class Kind(IntEnum):
@@ -38,7 +39,7 @@ class Shim:
     def arm(self, kind: Kind, error: int, first: int = 1, count: int = 1) -> None:
         """From now on the `first`-th call of that kind fails with `error`, and `count` in all.
 
-        `error` is an errno, or a result code of SQLite where `kind` is STEP.
+        `error` is an errno, or a result code of SQLite where `kind` is STEP; HANGS until it is disarmed.
         """
         self.disarm()
         self._control[:] = _LAYOUT.pack(0, error, first, count, 0, 0, self._folder)
@@ -50,7 +51,7 @@ class Shim:
 
     @property
     def failed(self) -> int:
-        """How many calls have failed since it was armed."""
+        """How many calls have failed, or hang, since it was armed."""
         failed: int = _LAYOUT.unpack(self._control[:])[5]
         return failed
 
