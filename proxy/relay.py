@@ -6,7 +6,7 @@ where it waits for a commit: the order of commits decides every race.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -175,7 +175,7 @@ class Relay:
             failure = failure_of(value) or Failure("server_error", "The agent's answer is not a response object.")
             raise failed(failure)
         self._run.accepted.set()
-        await self._take(unfold(value))
+        await self._take(list(unfold(value)))
 
     async def _read_body(self, limit: int) -> bytes:
         body = bytearray()
@@ -238,7 +238,7 @@ class Relay:
         status, failure = self._sequencer.verdict(clean=clean)
         return failed(failure) if failure is not None else Stopped(status)
 
-    async def _take(self, messages: Iterable[Message]) -> None:
+    async def _take(self, messages: Sequence[Message]) -> None:
         await self._ends.settle()
         self._record.begin()
         self._record.frames = self._sequencer.take(messages)

@@ -108,6 +108,12 @@ class Form(Protocol):
     def renumber(self, data: bytes, seq: int) -> bytes | None:
         """`data` with the number `seq`, untouched if that is there; None if it has another form."""
 
+    def are_right(self, lines: bytes, count: int, seq: int) -> bool:
+        """Whether `lines` are `count` events, one on each, which `renumber` would leave untouched, from `seq` on.
+
+        False says nothing. A burst is looked at as a whole, in half the time that its events take one by one.
+        """
+
 
 def form_of(name: bytes, data: bytes, seq: int) -> Form | None:
     """The form of an event that is to have the number `seq`; None for one that must be parsed."""
@@ -155,6 +161,11 @@ class _NumberFirst:
             return data
         return b"%b%d%b%b" % (self.before, seq, self.behind, data[len(theirs) :])
 
+    def are_right(self, lines: bytes, count: int, seq: int) -> bool:
+        numbers = _numbers(b"^%b(\\d+)%b", self.before, self.behind)
+        ends = sum(lines.count(end + b"\n") for end in self.ends) + lines.endswith(self.ends)
+        return not self.offset and ends == count and _are_numbered(lines, numbers, count, seq)
+
 
 @dataclass(frozen=True, slots=True)
 class _NumberLast:
@@ -173,6 +184,11 @@ class _NumberLast:
             return data
         return b"%b%b%d%b" % (data[: -len(theirs)], self.before, seq, self.behind)
 
+    def are_right(self, lines: bytes, count: int, seq: int) -> bool:
+        numbers = _numbers(b"%b(\\d+)%b$", self.before, self.behind)
+        begins = sum(lines.count(b"\n" + begin) for begin in self.begins) + lines.startswith(self.begins)
+        return not self.offset and begins == count and _are_numbered(lines, numbers, count, seq)
+
 
 @dataclass(frozen=True, slots=True)
 class _NoNumber:
@@ -188,6 +204,20 @@ class _NoNumber:
         if self.is_first:
             return b'{"sequence_number":%d,%b' % (seq, data[1:])
         return b'%b,"sequence_number":%d}' % (data[:-1], seq)
+
+    def are_right(self, lines: bytes, count: int, seq: int) -> bool:
+        return False
+
+
+@lru_cache(maxsize=256)
+def _numbers(pattern: bytes, before: bytes, behind: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern % (re.escape(before), re.escape(behind)), re.MULTILINE)
+
+
+def _are_numbered(lines: bytes, numbers: re.Pattern[bytes], count: int, seq: int) -> bool:
+    if lines.count(b"\n") != count - 1 or lines.count(_NUMBER) != count:
+        return False
+    return numbers.findall(lines) == [b"%d" % number for number in range(seq, seq + count)]
 
 
 @lru_cache(maxsize=256)

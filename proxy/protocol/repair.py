@@ -19,6 +19,9 @@ from respool.store.status import Status
 
 Mark = tuple[int, bool, bool, bool]
 
+# Of fewer the whole is not worth a look.
+_BURST = 8
+
 _STRUCTURED = events.LIFECYCLE | events.STRUCTURE | {events.ERROR, b""}
 # What a response object tells as we know it, not as the agent does.
 _OURS = (*Envelope.FORCED, "response_id", "status", "error", "completed_at")
@@ -110,8 +113,10 @@ class Sequencer:
         """Whether the agent's terminal event has come."""
         return self._terminal is not None
 
-    def take(self, messages: Iterable[Message]) -> list[bytes]:
+    def take(self, messages: Sequence[Message]) -> list[bytes]:
         """The frames for what the agent sent, up to its end or to what is no event at all (then `bad` is true)."""
+        if (burst := self._take_burst(messages)) is not None:
+            return burst
         frames: list[bytes] = []
         try:
             for name, data in messages:
@@ -138,6 +143,8 @@ class Sequencer:
 
         Else None, and nothing: it is for whoever has no time to look closer.
         """
+        if (burst := self._take_burst(messages)) is not None:
+            return burst
         form, seq, frames = self._form, self.seq, list[bytes]()
         if form is None:
             return None
@@ -149,6 +156,16 @@ class Sequencer:
             seq += 1
         self.seq = seq
         return frames
+
+    def _take_burst(self, messages: Sequence[Message]) -> list[bytes] | None:
+        """`take_alike` for many events at once, of which none needs even its number."""
+        if self._form is None or len(messages) < _BURST or any(name != self._alike for name, _ in messages):
+            return None
+        lines = b"\n".join([data for _, data in messages])
+        if len(lines) > LARGE_BYTES or b"\r" in lines or not self._form.are_right(lines, len(messages), self.seq):
+            return None
+        self.seq += len(messages)
+        return [b"event: %b\ndata: %b\n\n" % message for message in messages]
 
     def mark(self) -> Mark:
         """Where the stream stands, for `rewind` when frames turn out not to have been written."""

@@ -96,7 +96,7 @@ def tell(
     `sequencer` has already told what is in `before`.
     """
     sequencer = sequencer or Sequencer(envelope)
-    frames = [*before, *sequencer.take(messages)]
+    frames = [*before, *sequencer.take(list(messages))]
     if sequencer.finished:
         output = folded(frames, envelope).snapshot()["output"] if sequencer.lacks_output else None
         ending = sequencer.close(NOW, output)
