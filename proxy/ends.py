@@ -9,8 +9,9 @@ import time
 from respool.proxy import clock
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
+from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import JsonObject
-from respool.proxy.protocol.repair import Ending, Failure, Sequencer
+from respool.proxy.protocol.repair import Ending, Sequencer
 from respool.proxy.record import Record
 from respool.proxy.run import Answer, Run
 from respool.proxy.settings import Settings

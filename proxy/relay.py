@@ -18,8 +18,9 @@ from respool.proxy import upstream as agent
 from respool.proxy.ear import Heard
 from respool.proxy.ends import INTERNAL, SHUTDOWN, STORAGE, Ends, Stopped, failed
 from respool.proxy.protocol import errors, events
+from respool.proxy.protocol.failure import Failure, failure_of
 from respool.proxy.protocol.jsons import loads
-from respool.proxy.protocol.repair import Failure, Sequencer, failure_of
+from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.protocol.sse import Decoder, EventTooLarge, Message
 from respool.proxy.protocol.unfold import is_response, unfold
 from respool.proxy.record import CHUNK_BYTES, Record

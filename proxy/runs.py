@@ -8,8 +8,9 @@ from respool.proxy import calls, clock
 from respool.proxy.ends import SHUTDOWN, own_end
 from respool.proxy.protocol import rules
 from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import loads
-from respool.proxy.protocol.repair import Failure, Sequencer
+from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.protocol.rules import Plan
 from respool.proxy.relay import Relay
 from respool.proxy.run import Run, Word

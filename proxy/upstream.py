@@ -9,7 +9,7 @@ import httpx
 
 from respool.proxy.protocol import errors
 from respool.proxy.protocol.errors import WireError
-from respool.proxy.protocol.repair import Failure
+from respool.proxy.protocol.failure import Failure
 from respool.proxy.settings import Settings
 from respool.proxy.transport import Exchange, Transport
 from respool.proxy.unpacking import Unpacked, coding_of

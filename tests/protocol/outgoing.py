@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from respool.proxy.protocol.accumulator import Accumulator
 from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
-from respool.proxy.protocol.repair import Ending, Failure, Sequencer
+from respool.proxy.protocol.repair import Ending, Sequencer
 from respool.proxy.protocol.sse import Message, split
 from respool.store.status import Status
 

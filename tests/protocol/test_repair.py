@@ -6,8 +6,9 @@ import pytest
 
 from respool.proxy.protocol import events
 from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.failure import NO_END, NO_REASON, Failure, failure_of
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
-from respool.proxy.protocol.repair import NO_END, NO_REASON, Failure, Sequencer, failure_of
+from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.protocol.sse import Message, split
 from respool.store.status import MOVES, Status
 from tests.protocol import recorded

@@ -2,8 +2,9 @@
 
 import pytest
 
+from respool.proxy.protocol.failure import NO_END, Failure
 from respool.proxy.protocol.jsons import Json, JsonObject
-from respool.proxy.protocol.repair import NO_END, Failure, Sequencer
+from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.protocol.sse import Message
 from respool.store.status import Status
 from tests.protocol import recorded
