@@ -54,7 +54,7 @@ def served(process: subprocess.Popen[str], url: str, path: str = "/_respool/read
             assert process.poll() is None, process.communicate()[0]
             try:
                 return client.get(url + path)
-            except httpx.ConnectError:
+            except (httpx.ConnectError, httpx.ReadError):  # not there yet, or gone: then it has said why
                 time.sleep(0.02)
 
 
