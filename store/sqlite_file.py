@@ -133,10 +133,12 @@ class Connection(aiosqlite.Connection):
 
 
 def _give_way(_: sqlite3.Connection) -> None:
-    """Leave the processor to the threads that somebody waits for."""
+    """Leave the processor to the threads that somebody waits for, where one may say so."""
     if sys.platform == "linux":
-        # There a thread has a priority of its own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        # There a thread has a priority of its own, and only root may raise one.
+        thread = threading.get_native_id()
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
 
 
 def make_private(path: str) -> None:

@@ -1,5 +1,7 @@
 """Whether the disk is so quick that the event loop may wait for it, which then costs less than a thread does."""
 
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,13 +29,21 @@ class Pace:
     @contextmanager
     def timed(self) -> Iterator[None]:
         """One of them, done on the loop."""
-        began = time.monotonic()
+        began, waits = time.monotonic(), _waits()
         try:
             yield
         finally:
             ended = time.monotonic()
-            if ended - began > _SLOW_SECONDS:
+            # One that never waited was held up by a lack of processor, of which a thread would have no more.
+            if ended - began > _SLOW_SECONDS and waits != _waits():
                 self._rest_until = ended + self._rest
                 self._rest = min(2 * self._rest, _MOST_REST_SECONDS)
             else:
                 self._rest = max(self._rest * _FORGETS, _LEAST_REST_SECONDS)
+
+
+def _waits() -> float:
+    """A number that grows whenever this thread waits for anything but the processor."""
+    if sys.platform == "linux":
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    return time.monotonic()

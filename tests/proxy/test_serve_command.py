@@ -246,6 +246,16 @@ async def gone(server: Server) -> int:
     return await asyncio.to_thread(server.process.wait)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own here")
+def test_one_that_may_not_raise_its_priority_starts_whatever_it_was_given(tmp_path: Path) -> None:
+    port = free_port()
+    unprivileged = ("setpriv", "--bounding-set=-sys_nice") if os.geteuid() == 0 else ()
+    command = [*unprivileged, "nice", "-n", "15", *RESPOOL, "serve", "--upstream", NOBODY]
+    command += ["--listen", f"127.0.0.1:{port}", "--store", f"sqlite:///{tmp_path / 'respool.db'}"]
+    server = start(command, port, ready="/_respool/ready", log=tmp_path / "log")
+    assert server.stop() == 0
+
+
 async def test_an_interrupt_ends_it_in_order_too(tmp_path: Path) -> None:
     server = start_respool(NOBODY, tmp_path)
     server.process.send_signal(signal.SIGINT)

@@ -384,15 +384,20 @@ async def test_a_little_is_read_without_a_thread_as_long_as_the_disk_is_quick(
     assert not waits(backend.read(KEY, -1, 100))
     assert not waits(backend.head(KEY))
 
-    def slow(db: sqlite3.Connection, *asked: Any) -> Page:
+    def late(db: sqlite3.Connection, *asked: Any) -> Page:
         nonlocal now
         now += 0.02
         return sqlite_rows.read_page(db, *asked)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "read_page", slow)
-        assert not waits(backend.read(KEY, -1, 100))
-    assert waits(backend.head(KEY))
+    def slow(db: sqlite3.Connection, *asked: Any) -> Page:
+        time.sleep(0.001)  # a wait, as for a disk
+        return late(db, *asked)
+
+    for read in (late, slow):
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite, "read_page", read)
+            assert not waits(backend.read(KEY, -1, 100))
+        assert waits(backend.head(KEY)) is (read is slow)
     assert (await backend.read(KEY, -1, 100)).chunks == [chunk(0, b"a")]
     now += 1.01
     assert not waits(backend.head(KEY))
