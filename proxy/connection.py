@@ -295,8 +295,13 @@ class Connection:
     def _hold(self, data: bytes) -> None:
         """Send with what follows in this turn of the loop: each write wakes the client, and costs as much as many."""
         if not self._held:
-            self._loop.call_soon(self._send, b"")
+            self._loop.call_soon(self._release)
         self._held.append(data)
+
+    def _release(self) -> None:
+        # The connection may have been cut meanwhile.
+        with suppress(OSError, RuntimeError):
+            self._send(b"")
 
     def _send(self, data: bytes) -> None:
         if self._held:
@@ -321,7 +326,7 @@ class Connection:
         """Say no more. What the client is still sending is taken for a while: unread, it would destroy the answer."""
         if self._is_ending:
             return
-        self._send(b"")
+        self._release()
         self._end_by = self._loop.time() + _LINGER_SECONDS
         with suppress(OSError, RuntimeError):
             self._writer.write_eof()

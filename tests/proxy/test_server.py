@@ -10,6 +10,7 @@ from respool.proxy.server import Server, bind
 from tests.proxy.agent import answer, answering, saying
 from tests.proxy.client import dial
 from tests.proxy.scene import scene
+from tests.raw_server import on_both_loops
 
 HOST = b"host: respool\r\n"
 
@@ -147,3 +148,27 @@ async def test_a_defect_in_the_application_costs_that_connection_alone() -> None
         await other.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await other.head()).startswith(b"HTTP/1.1 204")
     await server.close(0)
+
+
+@on_both_loops
+async def test_an_answer_to_a_client_that_has_left_is_no_fault_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope["state"]["abort"]()
+        await some_turns()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await some_turns()
+        answered.set()
+
+    async def some_turns() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    answered = asyncio.Event()
+    server, url = await started(late)
+    async with dial(url) as raw:
+        await raw.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    await answered.wait()
+    await server.close(1)
+    assert caplog.records == []
