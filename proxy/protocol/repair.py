@@ -92,13 +92,10 @@ class Sequencer:
         frames: list[bytes] = []
         try:
             for name, data in messages:
-                # One that looks like the one before it, which needed no more than its number. Nearly all do.
-                if self._form is not None and name == self._alike and len(data) <= LARGE_BYTES:
-                    renumbered = self._form.renumber(data, self.seq)
-                    if renumbered is not None:
-                        frames.append(encode(name, renumbered))
-                        self.seq += 1
-                        continue
+                if (frame := self._alike_frame(name, data, self.seq)) is not None:
+                    frames.append(frame)
+                    self.seq += 1
+                    continue
                 if self._terminal is not None:
                     break
                 self._form = None
@@ -117,17 +114,21 @@ class Sequencer:
         """
         if (burst := self._take_burst(messages)) is not None:
             return burst
-        form, seq, frames = self._form, self.seq, list[bytes]()
-        if form is None:
-            return None
+        frames: list[bytes] = []
         for name, data in messages:
-            renumbered = form.renumber(data, seq) if name == self._alike and len(data) <= LARGE_BYTES else None
-            if renumbered is None:
+            frame = self._alike_frame(name, data, self.seq + len(frames))
+            if frame is None:
                 return None
-            frames.append(encode(name, renumbered))
-            seq += 1
-        self.seq = seq
+            frames.append(frame)
+        self.seq += len(frames)
         return frames
+
+    def _alike_frame(self, name: bytes, data: bytes, seq: int) -> bytes | None:
+        """The frame of one that looks like the one before it, which needed no more than its number. Nearly all do."""
+        if self._form is None or name != self._alike or len(data) > LARGE_BYTES:
+            return None
+        renumbered = self._form.renumber(data, seq)
+        return encode(name, renumbered) if renumbered is not None else None
 
     def _take_burst(self, messages: Sequence[Message]) -> list[bytes] | None:
         """`take_alike` for many events at once, of which none needs even its number."""
