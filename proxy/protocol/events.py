@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 from respool.proxy.protocol import splice
-from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
+from respool.proxy.protocol.jsons import Json, JsonObject, dumps, dumps_members, loads
 from respool.proxy.protocol.spelling import spelled_as
 from respool.store.status import Status
 
@@ -285,15 +285,11 @@ def _laid_over(response: JsonObject, envelope: Envelope, forced: JsonObject) -> 
 def _stamp_response_text(data: bytes, envelope: Envelope, forced: JsonObject) -> bytes:
     stamp = partial(
         splice.edit,
-        put=_dumped(forced),
-        default=_dumped(envelope.fields),
+        put=dumps_members(forced),
+        default=dumps_members(envelope.fields),
         change={"output": partial(_stamp_output, envelope)},
     )
     return splice.edit(data, change={"response": stamp})
-
-
-def _dumped(fields: Mapping[str, Json]) -> dict[str, bytes]:
-    return {key: dumps(value) for key, value in fields.items()}
 
 
 def _stamp_output(envelope: Envelope, text: bytes) -> bytes:
@@ -319,7 +315,7 @@ def _stamp(envelope: Envelope, text: bytes) -> bytes:
     """An item; what is no object stays as it is."""
     if text[:1] != b"{":
         return text
-    return splice.edit(text, put=_dumped(_stamps(loads(text), envelope)))
+    return splice.edit(text, put=dumps_members(_stamps(loads(text), envelope)))
 
 
 def _stamped(item: JsonObject, envelope: Envelope) -> JsonObject:

@@ -1,6 +1,7 @@
 """JSON in and out of bytes: orjson, and the standard library for what orjson refuses or would round."""
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, NoReturn
@@ -44,6 +45,11 @@ def dumps(value: Json) -> bytes:
             return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+
+def dumps_members(members: Mapping[str, Json]) -> dict[str, bytes]:
+    """The text of each value, see `dumps`."""
+    return {key: dumps(value) for key, value in members.items()}
 
 
 def _has_many_digits(data: bytes) -> bool:

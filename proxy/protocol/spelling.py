@@ -10,7 +10,7 @@ from json import JSONEncoder
 import orjson
 
 from respool.proxy.protocol import splice
-from respool.proxy.protocol.jsons import Json, JsonObject, dumps
+from respool.proxy.protocol.jsons import Json, JsonObject, dumps_members
 
 
 def _writer(encode: Callable[[Json], str]) -> Callable[[Json], bytes]:
@@ -48,4 +48,4 @@ def edit(text: bytes, parsed: JsonObject, put: Mapping[str, Json], drop: Collect
     """`text`, which was parsed to `parsed`, with members set and removed. Raises ValueError as `splice.edit` does."""
     kept = {key: value for key, value in parsed.items() if key not in drop} if drop else parsed
     edited = spelled_as(text, parsed, {**kept, **put})
-    return edited[0] if edited else splice.edit(text, put={key: dumps(put[key]) for key in put}, drop=drop)
+    return edited[0] if edited else splice.edit(text, put=dumps_members(put), drop=drop)
