@@ -11,6 +11,7 @@ from tests.proxy.agent import answer, answering, saying
 from tests.proxy.client import dial
 from tests.proxy.scene import scene
 from tests.raw_server import on_both_loops
+from tests.store.probe import let_others_run
 
 HOST = b"host: respool\r\n"
 
@@ -156,14 +157,10 @@ async def test_an_answer_to_a_client_that_has_left_is_no_fault_of_the_server(cap
         while (await receive())["type"] != "http.disconnect":
             pass
         scope["state"]["abort"]()
-        await some_turns()
+        await let_others_run()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await some_turns()
+        await let_others_run()
         answered.set()
-
-    async def some_turns() -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
 
     answered = asyncio.Event()
     server, url = await started(late)
