@@ -132,15 +132,12 @@ class Admission:
         """Create the record, start the run, and give the client what its plan asks for.
 
         A repeated POST is given what the first one led to. Not to be cancelled when the client goes, which `reply`
-        must be watching for: only a foreground run ends by it.
+        must be watching for: only a foreground run ends by it. Raises WireError before the answer begins.
         """
-        try:
-            async with self._alone(admitted):
-                run, after = await self._start(admitted)
-            if isinstance(run, Head):
-                return await self._give_again(run, after, admitted, reply, request_id)
-        except WireError as error:
-            return await reply.error(error, request_id)
+        async with self._alone(admitted):
+            run, after = await self._start(admitted)
+        if isinstance(run, Head):
+            return await self._give_again(run, after, admitted, reply, request_id)
         run.join()
         try:
             await self._give(run, after, admitted.asking, reply, request_id)

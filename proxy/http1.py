@@ -99,7 +99,10 @@ class AnswerHead:
 
 
 class AnswerParser:
-    """What the bytes of one answer mean: its head, the bytes of its body, whether it ended, why it cannot. No I/O."""
+    """What the bytes of one answer mean: its head, the bytes of its body, whether it ended, why it cannot. No I/O.
+
+    Close it when nothing more is fed to it.
+    """
 
     def __init__(self, method: str, max_header_bytes: int) -> None:
         self.head: AnswerHead | None = None
@@ -132,6 +135,11 @@ class AnswerParser:
         if self._bare_bytes > self._limit and not self.ended and self.failure is None:
             self.failure = httpx.RemoteProtocolError("too many bytes of headers")
         return body
+
+    def close(self) -> None:
+        """Let go of what holds this object: llhttp's parser does by its methods, a failure by where it was raised."""
+        del self._parser
+        self.failure = None
 
     def end_of_input(self) -> None:
         """The upstream will send no more. llhttp is not asked: httptools does not pass on its verdict."""

@@ -148,6 +148,8 @@ class Relay:
         try:
             return await self._listen(lambda: asyncio.shield(opening))
         except httpx.TransportError as error:
+            # Its traceback holds this frame and with it the task, which holds the error.
+            error = error.with_traceback(None)
             raise Stopped(Status.FAILED, agent.failure(error), unsent=agent.refusal(error)) from error
         except BaseException:
             opening.cancel()

@@ -207,10 +207,12 @@ class Exchange(asyncio.Protocol, httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Close the connection at once and wait until it is gone; what was not read is dropped."""
-        self._finish(httpx.ReadError("the connection was closed by this side"))
-        if self._unread:
+        closed = httpx.ReadError("the connection was closed by this side")
+        self._finish(closed)
+        if self._unread or self._failure:
             self._take()
-            self._failure = self._failure or httpx.ReadError("the connection was closed by this side")
+            # One that has been raised holds all who awaited this, and they this: only the collector would free them.
+            self._failure = closed
         await asyncio.wait({self._gone, self._upload} if self._upload else {self._gone})
 
     async def _wait(self) -> None:
@@ -293,6 +295,7 @@ class Exchange(asyncio.Protocol, httpx.AsyncByteStream):
             return
         self._over = True
         self._failure = failure
+        self._reply.close()
         if self._timer:
             self._timer.cancel()
         if self._upload:

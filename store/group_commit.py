@@ -35,8 +35,13 @@ class GroupCommit:
         """
         outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.ask(write, partial(_set, outcome))
-        if (error := await outcome) is not None:
-            raise error
+        error = await outcome
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # It holds this frame: with them, and with what was written, only the collector would do away.
+                del error, outcome
 
     def ask(self, write: Write, told: Told) -> None:
         """The same without waiting: `told` is called with the error or None."""

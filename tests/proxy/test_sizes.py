@@ -7,85 +7,22 @@ own; these keep up, because the agent says its large events one after the other.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.bench.processes import memory_bytes
 from tests.bench.script import Script, closing, plain_delta
 from tests.bench.script import opening as bench_opening
-from tests.proxy.agent import Agent, Json, Wire, completed, delta, opening, scripted
+from tests.proxy.agent import Json, Wire, completed, delta, opening
 from tests.proxy.client import deltas, events_of, text_of, whole
-from tests.proxy.scene import BACKGROUND
-from tests.serving import start_respool
+from tests.proxy.place import MIB, place
 
-MIB = 2**20
 LIMIT = 16 * MIB
 MOST = 3
 """Times the largest thing: what it may take."""
 
 EVENTS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A respool process, its agent, and a client."""
-
-    agent: Agent
-    pid: int
-    client: httpx.AsyncClient
-
-    async def create(self, seen: Callable[[bytes], None] = lambda _: None) -> bytes:
-        """The body of a background stream, read as it comes."""
-        body = bytearray()
-        asked = {"model": "m", "input": "hi", **BACKGROUND}
-        async with self.client.stream("POST", "/responses", json=asked) as response:
-            async for piece in response.aiter_raw():
-                body += piece
-                seen(piece)
-        return bytes(body)
-
-    async def read(self, path: str) -> bytes:
-        response = await self.client.get(path)
-        assert response.status_code == 200
-        return response.content
-
-    @contextmanager
-    def at_most(self, size: float) -> Iterator[None]:
-        """What happens here takes at most so many bytes more than there are now."""
-        before = memory_bytes([self.pid])
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-        yield
-        grown = memory_bytes([self.pid], "VmHWM") - before
-        print(f"{grown / MIB:.1f} MiB more at its highest, of {size / MIB:.1f}")
-        assert grown <= size
-
-
-@asynccontextmanager
-async def place(script: Callable[[Wire], Awaitable[None]], directory: Path) -> AsyncIterator[Place]:
-    """One with its defaults, that has had a response: what a process takes once belongs to none."""
-
-    async def first(wire: Wire) -> None:
-        await wire.request()
-        await wire.begin()
-        for _ in range(100):
-            await wire.say(*opening()[:2], *[delta("x" * 1000)] * 100)
-        await wire.say(completed("x"))
-        await wire.end()
-
-    async with scripted(first, script) as agent:
-        respool = await asyncio.to_thread(start_respool, agent.url, directory)
-        try:
-            async with httpx.AsyncClient(base_url=respool.url, timeout=None, trust_env=False) as client:
-                here = Place(agent, respool.process.pid, client)
-                await here.create()
-                yield here
-        finally:
-            await asyncio.to_thread(respool.stop)
 
 
 def delta_of(size: int) -> Json:
