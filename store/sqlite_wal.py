@@ -14,7 +14,10 @@ EVERY_PAGES = 1_000
 """4 MiB: about so much a power cut takes with NORMAL, and a larger interval saves hardly any write."""
 
 _TOO_MANY_PAGES = 4_000
-"""16 MiB: a -wal is used from its beginning again only when all of it was folded back, and that may need a rest."""
+"""16 MiB: a -wal is used from its beginning again only when all of it was folded back, and that may need a rest.
+
+Nor is it worth having sooner: the commit that begins it anew waits for the disk.
+"""
 
 _AHEAD_PAGES = 7_000
 """So far may the writer be beyond where a fold was due: a disk that is slower than the writes sets their pace."""
@@ -34,12 +37,15 @@ class Keeper:
         self.is_owed = False
         """Whether the next commit belongs into a thread, because it will wait for the disk."""
         self._connection = connection
+        # About how many pages were written at all, how many are in the -wal, and with how many it is folded back.
+        self._written = 0
         self._pages = 0
         self._next = EVERY_PAGES
         self._folding: asyncio.Task[None] | None = None
 
     def wrote(self, pages: int) -> None:
         """About so many pages were written."""
+        self._written += pages
         self._pages += pages
         if self._pages >= self._next and self._folding is None and not self.is_owed:
             self._begin()
@@ -56,7 +62,7 @@ class Keeper:
         if self.is_owed:
             self.is_owed = False
             with suppress(StorageFailed):
-                self._count(*await writer.run(_checkpoint))
+                self._count(*await writer.run(_checkpoint), 0)
 
     async def fold(self) -> None:
         """Fold back what is there now."""
@@ -77,22 +83,30 @@ class Keeper:
     async def _fold(self) -> None:
         try:
             for _ in range(_ROUNDS):
-                all_pages, folded = await self._connection.run(_checkpoint)
+                all_pages, folded, before = await self._connection.run(self._fold_back)
                 if all_pages - folded < _FEW_PAGES or all_pages < _TOO_MANY_PAGES:
                     break
-            self._count(all_pages, folded)
-            # What begins the -wal anew, or ends it, waits for the disk.
-            self.is_owed = all_pages == folded or all_pages >= _TOO_MANY_PAGES
+            self._count(all_pages, folded, self._written - before)
+            # What begins the -wal anew, or ends it, waits for the disk: the one behind nothing but folded pages.
+            self.is_owed = self._pages == 0 or all_pages >= _TOO_MANY_PAGES
         except StorageFailed as error:
             log.warning("wal_not_folded", extra={"error": str(error)})
             self._next = self._pages + EVERY_PAGES
         finally:
             self._folding = None
 
-    def _count(self, all_pages: int, folded: int) -> None:
-        self._pages = 0 if all_pages == folded else all_pages
+    def _fold_back(self, db: sqlite3.Connection) -> tuple[int, int, int]:
+        """See `_checkpoint`; and what had been written before, looked up in the thread, where nothing comes between."""
+        before = self._written
+        return *_checkpoint(db), before
+
+    def _count(self, all_pages: int, folded: int, since: int) -> None:
+        """`since`: about so many pages were written behind those."""
+        begins_anew = all_pages == folded and not since
+        self._pages = 0 if begins_anew else all_pages + since
         # One that is held by a reader outside is not worth a try each time.
-        self._next = self._pages + (EVERY_PAGES if self._pages < _TOO_MANY_PAGES else _TOO_MANY_PAGES)
+        every = EVERY_PAGES if self._pages < _TOO_MANY_PAGES else _TOO_MANY_PAGES
+        self._next = every if begins_anew else all_pages + every
 
 
 def _checkpoint(db: sqlite3.Connection) -> tuple[int, int]:
