@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
+from time import monotonic
 
 from respool.store.backend import Adopt, Backend, Expire, Write
 from respool.store.base import Key, StorageFailed
@@ -11,14 +13,19 @@ from respool.store.crashpoint import Point, reach
 Told = Callable[[Exception | None], None]
 _Asked = tuple[Write, Told]
 
+LINGER_SECONDS = 0.001
+"""The least time between a group and the next that lingers: as fine as the timers of the event loop are."""
+
 
 class GroupCommit:
     """The one queue of a log's writes.
 
     What is written in one turn of the event loop, or while a transaction is under way, becomes one transaction
-    together. There is no timer, so a lone write does not wait. A transaction that is done sooner than a thread wakes up
-    is done at once, all others in the thread of the backend. `show` is called with what was committed, before whoever
-    asked for it hears of it.
+    together. What lingers waits besides until the last group is LINGER_SECONDS old, or until something comes that does
+    not linger: of what comes so closely, one transaction costs less than several, and a lone write never waits.
+
+    A transaction that is done sooner than a thread wakes up is done at once, all others in the thread of the backend.
+    `show` is called with what was committed, before whoever asked for it hears of it.
     """
 
     def __init__(self, backend: Backend, show: Callable[[Write], None]) -> None:
@@ -26,6 +33,9 @@ class GroupCommit:
         self._show = show
         self._queue: list[_Asked] = []
         self._flushing: asyncio.Handle | None = None
+        # Whether that is at a time; and when it was done last.
+        self._is_lingering = False
+        self._flushed = -inf
         self._writer: asyncio.Task[None] | None = None
 
     async def write(self, write: Write) -> None:
@@ -43,11 +53,17 @@ class GroupCommit:
                 # It holds this frame: with them, and with what was written, only the collector would do away.
                 del error, outcome
 
-    def ask(self, write: Write, told: Told) -> None:
-        """The same without waiting: `told` is called with the error or None."""
+    def ask(self, write: Write, told: Told, *, lingers: bool = False) -> None:
+        """The same without waiting: `told` is called with the error or None. What `lingers` may be a little later."""
         self._queue.append((write, told))
-        if self._writer is None and self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+        if self._writer is not None or (self._flushing is not None and (lingers or not self._is_lingering)):
+            return
+        if self._flushing is not None:
+            self._flushing.cancel()
+        wait = self._flushed + LINGER_SECONDS - monotonic() if lingers else 0.0
+        self._is_lingering = wait > 0
+        loop = asyncio.get_running_loop()
+        self._flushing = loop.call_later(wait, self._flush) if self._is_lingering else loop.call_soon(self._flush)
 
     async def close(self) -> None:
         """Return when the queue is empty and nothing is under way."""
@@ -60,6 +76,7 @@ class GroupCommit:
         self._flushing = None
         if self._writer is not None or not self._queue:
             return
+        self._flushed = monotonic()
         group, errors, failure = self._write_now()
         if errors is None:
             self._writer = asyncio.create_task(self._drain(group, failure), name="store-writer")

@@ -117,7 +117,7 @@ class Log:
         if self._closed:
             told(StorageFailed("The store is closed."))
         else:
-            self._commits.ask(Append(key, epoch, chunk), told)
+            self._commits.ask(Append(key, epoch, chunk), told, lingers=True)
 
     async def request_cancel(self, key: Key) -> None:
         self._storage_of(key)

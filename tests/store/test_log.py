@@ -73,6 +73,65 @@ async def test_writes_gather_while_a_transaction_is_under_way(probe: Probe, stor
     assert probe.commits == 2
 
 
+class Soon:
+    """Appends that nobody waits for, and what has become of them."""
+
+    def __init__(self, store: Log) -> None:
+        self._store = store
+        self.told: list[Exception | None] = []
+        self.changed = asyncio.Event()
+
+    def append(self, key: Key, first: int, data: bytes) -> None:
+        self._store.append_soon(key, 1, chunk(first, data), self._tell)
+
+    def _tell(self, error: Exception | None) -> None:
+        self.told.append(error)
+        self.changed.set()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What time it is for the log. What lingers does so for an hour."""
+    now = [0.0]
+    monkeypatch.setattr("respool.store.group_commit.LINGER_SECONDS", 3600.0)
+    monkeypatch.setattr("respool.store.group_commit.monotonic", lambda: now[0])
+    return now
+
+
+async def test_appends_that_follow_closely_are_one_transaction_with_what_cannot_wait(
+    clock: list[float], probe: Probe, store: Log
+) -> None:
+    await store.append(KEY, 1, chunk(0, b"a"))
+    probe.commits, soon = 0, Soon(store)
+    soon.append(KEY, 1, b"b")
+    await let_others_run()
+    soon.append(OTHER, 0, b"c")
+    await let_others_run()
+    assert (probe.tried, probe.commits, soon.told) == (3, 0, [])
+    await store.append(KEY, 1, chunk(2, b"d"))
+    assert (probe.commits, soon.told) == (1, [None, None])
+    assert numbered(await store.read(KEY, -1, 100)) == [(0, b"a"), (1, b"b"), (2, b"d")]
+
+
+async def test_an_append_that_follows_nothing_closely_does_not_wait(
+    clock: list[float], probe: Probe, store: Log
+) -> None:
+    await store.append(KEY, 1, chunk(0, b"a"))
+    clock[0] += 3600
+    soon = Soon(store)
+    soon.append(KEY, 1, b"b")
+    await soon.changed.wait()
+    assert soon.told == [None]
+
+
+async def test_what_lingers_is_written_before_the_log_is_closed(clock: list[float], probe: Probe, store: Log) -> None:
+    await store.append(KEY, 1, chunk(0, b"a"))
+    soon = Soon(store)
+    soon.append(KEY, 1, b"b")
+    await store.close()
+    assert soon.told == [None]
+
+
 async def test_the_write_of_a_cancelled_caller_goes_on(probe: Probe, store: Log) -> None:
     probe.gate.clear()
     under_way = asyncio.create_task(store.append(KEY, 1, chunk(0, b"a")))
