@@ -15,8 +15,8 @@ from respool.proxy import calls, clock, delivery
 from respool.proxy.asking import Asking
 from respool.proxy.protocol import body as bodies
 from respool.proxy.protocol import errors, ids, rules
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.errors import WireError, invalid
-from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import JsonObject, dumps, loads
 from respool.proxy.protocol.rules import Plan, Refusal
 from respool.proxy.reply import JSON_HEADERS, ClientGone, Reply, own_headers

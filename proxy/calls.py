@@ -8,7 +8,7 @@ nobody knows whether it matters, is not kept. Source: CONTRACT section 8.
 from collections.abc import Iterable
 
 from respool.proxy.protocol import body as bodies
-from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.jsons import JsonObject, dumps, loads
 from respool.proxy.protocol.rules import Plan
 from respool.proxy.reply import Header

@@ -10,8 +10,8 @@ from respool.proxy.asking import Asking
 from respool.proxy.delivery import Transform, transform
 from respool.proxy.protocol import body as bodies
 from respool.proxy.protocol import errors, ids, items, rules
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.errors import WireError, invalid
-from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.jsons import JsonObject, dumps, loads
 from respool.proxy.run import Word
 from respool.proxy.runs import Runs

@@ -149,8 +149,8 @@ class Relay:
             return await self._listen(lambda: asyncio.shield(opening))
         except httpx.TransportError as error:
             # Its traceback holds this frame and with it the task, which holds the error.
-            error = error.with_traceback(None)
-            raise Stopped(Status.FAILED, agent.failure(error), unsent=agent.refusal(error)) from error
+            cause = error.with_traceback(None)
+            raise Stopped(Status.FAILED, agent.failure(error), unsent=agent.refusal(error)) from cause
         except BaseException:
             opening.cancel()
             for response in await asyncio.gather(opening, return_exceptions=True):

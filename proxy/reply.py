@@ -213,7 +213,7 @@ async def answered(reply: Reply, answer: Awaitable[None], request_id: str) -> No
         return
     except Exception as error:  # noqa: BLE001 - it is told and logged there
         if reply.started:
-            wire_error(error, request_id)
+            wire_error(error, request_id)  # for the log: a client that has part of an answer is told nothing more
             reply.cut()
         else:
             await reply.error(wire_error(error, request_id), request_id)

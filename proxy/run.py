@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from respool.proxy.ear import Ear
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.errors import WireError
-from respool.proxy.protocol.events import Envelope
 from respool.proxy.protocol.rules import Plan
 from respool.proxy.slots import Slot
 from respool.store.base import Key, Store

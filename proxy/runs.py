@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from respool.proxy import calls, clock
 from respool.proxy.ends import SHUTDOWN, own_end
 from respool.proxy.protocol import rules
-from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import loads
 from respool.proxy.protocol.repair import Sequencer

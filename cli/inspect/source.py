@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from respool.proxy.protocol.accumulator import Accumulator
-from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.jsons import JsonObject, loads
 from respool.proxy.protocol.sse import split
 from respool.store.archive import Archive

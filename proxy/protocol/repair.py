@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from respool.proxy.protocol import events, spelling
-from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol import events, numbering, spelling
+from respool.proxy.protocol.envelope import Envelope, stamp_item, stamp_response
 from respool.proxy.protocol.failure import NO_END, NO_REASON, Failure, failure_of
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps
 from respool.proxy.protocol.shortened import Shortened
@@ -66,7 +66,7 @@ class Sequencer:
         self._terminal: tuple[bytes, bytes, JsonObject] | None = None
         self._shortened: Shortened | None = None
         self._alike = b""
-        self._form: events.Form | None = None
+        self._form: numbering.Form | None = None
 
     @classmethod
     def resumed(cls, envelope: Envelope, seq: int, *, waiting: bool = False) -> "Sequencer":
@@ -188,7 +188,7 @@ class Sequencer:
         """Pass an event on that needs no more than its number; False if it must be looked into."""
         if not self._flowing or name in _STRUCTURED or not self._structure.passes(name):
             return False
-        form = events.form_of(name, data, self.seq)
+        form = numbering.form_of(name, data, self.seq)
         renumbered = form.renumber(data, self.seq) if form is not None else None
         if renumbered is None:
             return False
@@ -224,16 +224,16 @@ class Sequencer:
         made, put = self._structure.place(name, parsed)
         self._tell_made(made, frames)
         if not put:
-            self._emit(name, events.stamp_item(data, parsed, self.envelope), frames)
+            self._emit(name, stamp_item(data, parsed, self.envelope), frames)
             return
         put = {**put, "type": name.decode(), "sequence_number": self.seq}
         data = spelling.edit(data, parsed, put)
-        self._send(name, events.stamp_item(data, {**parsed, **put}, self.envelope), frames)
+        self._send(name, stamp_item(data, {**parsed, **put}, self.envelope), frames)
 
     def _tell_made(self, made: Iterable[Made], frames: list[bytes]) -> None:
         for name, fields in made:
             data = dumps({"type": name.decode(), "sequence_number": self.seq, **fields})
-            self._send(name, events.stamp_item(data, fields, self.envelope), frames)
+            self._send(name, stamp_item(data, fields, self.envelope), frames)
 
     def _take_lifecycle(self, name: bytes, data: bytes, parsed: JsonObject, frames: list[bytes]) -> None:
         response = parsed.get("response")
@@ -307,10 +307,10 @@ class Sequencer:
         put: JsonObject = {"status": "queued" if queued else str(events.status_of(name)), "error": None}
         if response.get("completed_at") is not None:
             put["completed_at"] = None
-        self._emit(name, events.stamp_response(data, parsed, self.envelope, put).data, frames)
+        self._emit(name, stamp_response(data, parsed, self.envelope, put).data, frames)
 
     def _emit(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
-        self._send(name, events.renumber(name, data, self.seq), frames)
+        self._send(name, numbering.renumber(name, data, self.seq), frames)
 
     def _send(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
         frames.append(encode(name, data))
@@ -335,8 +335,8 @@ class Sequencer:
         put = self._last_words(status, response, now)
         if output is not None:
             put["output"] = output
-        data, result = events.stamp_response(data, parsed, self.envelope, put)
-        frame = encode(name, events.renumber(name, data, self.seq))
+        data, result = stamp_response(data, parsed, self.envelope, put)
+        frame = encode(name, numbering.renumber(name, data, self.seq))
         self.seq += 1
         if self._shortened is not None:
             frame, result = _whole(self._shortened, frame, result)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from respool.proxy.protocol import body as bodies
-from respool.proxy.protocol import events
+from respool.proxy.protocol import numbering
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import JsonObject, dumps, loads
 from respool.proxy.protocol.sse import encode, split
@@ -218,7 +218,7 @@ def renumber(choice: Choice) -> None:
     data = b"{" + (b"," + space).join(one_of(choice, _DELTAS) for _ in range(1 + choice.below(5))) + b"}"
     number = choice.below(10**6)
     name = b"response.output_text.delta"
-    numbered = events.renumber_unparsed(name, data, number)
+    numbered = numbering.renumber_unparsed(name, data, number)
     if numbered is not None:
         assert loads(numbered) == {**loads(data), "sequence_number": number}, data
         assert encode(name, numbered).count(b"\n") == 3

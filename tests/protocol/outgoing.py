@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from respool.proxy.protocol.accumulator import Accumulator
-from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
 from respool.proxy.protocol.repair import Ending, Sequencer

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from respool.proxy.protocol import events
-from respool.proxy.protocol.events import Envelope
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.failure import NO_END, NO_REASON, Failure, failure_of
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
 from respool.proxy.protocol.repair import Sequencer

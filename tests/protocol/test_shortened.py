@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from respool.proxy.protocol import repair, shortened, sse
-from respool.proxy.protocol.events import Envelope, renumber
+from respool.proxy.protocol.envelope import Envelope
+from respool.proxy.protocol.numbering import renumber
 from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.protocol.shortened import Shortened
 from respool.proxy.protocol.sse import Decoder, Message, encode

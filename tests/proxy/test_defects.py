@@ -95,7 +95,7 @@ async def test_a_defect_in_the_middle_of_a_run_ends_it_without_a_hole(monkeypatc
 
     async with scene(script) as s, s.stream(**BACKGROUND) as stream:
         events = await stream.until("response.output_text.delta")
-        monkeypatch.setattr("respool.proxy.protocol.events.stamp_item", broken)
+        monkeypatch.setattr("respool.proxy.protocol.repair.stamp_item", broken)
         going_on.set()
         final = whole([*events, *await stream.rest()])
         assert (final["status"], final["error"]["message"], text_of(final)) == ("failed", "internal server error", "a")
