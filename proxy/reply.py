@@ -212,13 +212,13 @@ async def answered(reply: Reply, answer: Awaitable[None], request_id: str) -> No
     except ClientGone:
         return
     except Exception as error:  # noqa: BLE001 - it is told and logged there
-        if reply.started:
-            wire_error(error, request_id)  # for the log: a client that has part of an answer is told nothing more
-            reply.cut()
-        else:
-            await reply.error(wire_error(error, request_id), request_id)
+        told = wire_error(error, request_id)
         # Who raised it may have kept it, and it holds them and the request: until the garbage collector comes.
         error.__traceback__ = None
+        if reply.started:
+            reply.cut()
+        else:
+            await reply.error(told, request_id)
 
 
 def wire_error(error: Exception, request_id: str) -> WireError:
