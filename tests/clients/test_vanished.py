@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.namespace import CLIENT, network, vanish
 from tests.clients.process import clock, respool
-from tests.proxy.agent import HELLO, SPEAKING, Wire, scripted
+from tests.proxy.agent import Wire, beginning, scripted
 from tests.proxy.client import dial, posting
 from tests.raw_server import Peer
 from tests.serving import until
@@ -38,9 +38,7 @@ class Counting:
         self.asked = self.left = 0
 
     async def __call__(self, wire: Wire) -> None:
-        await wire.request()
-        await wire.begin()
-        await wire.say(*HELLO[:SPEAKING])
+        await beginning(wire)
         self.asked += 1
         await wire.gone()
         self.left += 1

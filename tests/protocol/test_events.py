@@ -6,7 +6,7 @@ from respool.proxy.protocol import events
 from respool.proxy.protocol.events import BadEvent
 from respool.proxy.protocol.jsons import loads
 from respool.store.status import Status
-from tests.protocol.test_envelope import ENVELOPE, FIELDS
+from tests.protocol.outgoing import ENVELOPE, FIELDS
 
 
 def test_a_lifecycle_event_of_ours() -> None:

@@ -140,6 +140,13 @@ async def silent(wire: Wire) -> None:
     await wire.gone()
 
 
+async def beginning(wire: Wire) -> None:
+    """A script: the first events of a good answer, and nothing more."""
+    await wire.request()
+    await wire.begin()
+    await wire.say(*HELLO[:SPEAKING])
+
+
 def saying(*events: Json, headers: Iterable[str] = ()) -> Script:
     """A script: all these events, then the end of the transfer."""
 

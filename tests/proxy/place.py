@@ -1,7 +1,7 @@
 """A scripted agent, respool before it as a process of its own, and what memory that takes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.bench.processes import memory_bytes
-from tests.proxy.agent import Agent, Wire, completed, delta, opening, scripted
+from tests.proxy.agent import Agent, Script, Wire, completed, delta, opening, scripted
 from tests.proxy.scene import BACKGROUND
 from tests.serving import start_respool
 
@@ -51,7 +51,7 @@ class Place:
 
 
 @asynccontextmanager
-async def place(script: Callable[[Wire], Awaitable[None]], directory: Path) -> AsyncIterator[Place]:
+async def place(script: Script, directory: Path) -> AsyncIterator[Place]:
     """One with its defaults, that has had a response: what a process takes once belongs to none."""
 
     async def first(wire: Wire) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy.agent import HELLO, SPEAKING, Script, Wire, answering, saying
+from tests.proxy.agent import HELLO, Script, Wire, answering, beginning, saying
 from tests.proxy.place import MIB, Place, place
 
 SIZE = 4 * MIB
@@ -65,19 +65,13 @@ async def cutting(wire: Wire) -> None:
     await wire.request()
 
 
-async def cutting_its_answer(wire: Wire) -> None:
-    await wire.request()
-    await wire.begin()
-    await wire.say(*HELLO[:SPEAKING])
-
-
 async def talking_nonsense(wire: Wire) -> None:
     await wire.request()
     await wire.send(b"HTTP/1.1 nonsense\r\n\r\n")
 
 
 async def falling_silent(wire: Wire) -> None:
-    await cutting_its_answer(wire)
+    await beginning(wire)
     await wire.gone()
 
 
@@ -93,8 +87,8 @@ CASES: dict[str, tuple[Script, Ask]] = {
     "asked again": (saying(*HELLO), posting(BODY, 200, key="k")),
     "refused by the agent": (answering("400 Bad Request", b'{"error": {"message": "no"}}'), posting(BODY, 400)),
     "cut before the answer": (cutting, posting(BODY, 502)),
-    "cut in the answer": (cutting_its_answer, posting(BODY, 200)),
-    "stream cut": (cutting_its_answer, posting(STREAMED, 200)),
+    "cut in the answer": (beginning, posting(BODY, 200)),
+    "stream cut": (beginning, posting(STREAMED, 200)),
     "nonsense": (talking_nonsense, posting(STREAMED, 502)),
     "left": (falling_silent, leaving),
     "left in the upload": (saying(*HELLO), leaving_the_upload),

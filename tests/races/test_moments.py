@@ -12,7 +12,7 @@ import pytest
 
 from respool.store.backend import Append, Create, RequestCancel
 from tests.checker import Objects, Stream, Transcript, faults, read_store
-from tests.proxy.agent import HELLO, SPEAKING, Held, Wire, answer, delta, frame, opening, saying, silent
+from tests.proxy.agent import HELLO, SPEAKING, Held, Wire, answer, beginning, delta, frame, opening, saying, silent
 from tests.proxy.client import deltas, dial, error_of, posting, text_of, whole
 from tests.proxy.scene import BACKGROUND, Scene, scene
 from tests.proxy.storage import CHOSEN, GIVEN_ID, KEY, Turnstile
@@ -270,18 +270,9 @@ async def test_a_foreground_client_that_leaves_at_the_moment_of_the_end(stream: 
 # --- the agent's connection
 
 
-async def ignores(wire: Wire) -> None:
-    """Says what it has to say and never looks at its socket again."""
-    await wire.request()
-    await wire.begin()
-    await wire.say(*HELLO[:SPEAKING])
-
-
 async def floods(wire: Wire) -> None:
     """Writes on whether or not anybody is there."""
-    await wire.request()
-    await wire.begin()
-    await wire.say(*HELLO[:SPEAKING])
+    await beginning(wire)
     while True:
         await wire.say(delta("more " * 200))
         await asyncio.sleep(0)
@@ -296,7 +287,7 @@ async def takes_no_request(wire: Wire) -> None:
     await wire.request_head()
 
 
-@pytest.mark.parametrize("agent", [ignores, floods, never_answers, takes_no_request])
+@pytest.mark.parametrize("agent", [beginning, floods, never_answers, takes_no_request])
 async def test_the_agents_connection_is_closed_within_a_second_of_the_cancel(agent: Any) -> None:
     """A second is what is promised; it is some milliseconds, on a machine with other load beside it some hundred."""
     closed: asyncio.Future[float] = asyncio.get_running_loop().create_future()
