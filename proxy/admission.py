@@ -74,8 +74,7 @@ class Admission:
 
     async def decide(self, raw: bytes, asking: Asking) -> Admitted:
         """Everything that can be refused before anything is written or sent. Raises WireError, StorageFailed."""
-        if self._runs.draining:
-            raise errors.shutting_down()
+        self._runs.refuse_if_draining()
         now_ms = clock.now_ms()
         body = bodies.parse(raw)
         bodies.check(body)
@@ -164,7 +163,8 @@ class Admission:
             if admitted.refusal is not None:
                 await self._again(admitted)
                 raise admitted.refusal
-            return await self._create(admitted), -1
+            with self._runs.starting():
+                return await self._create(admitted), -1
         except Claimed as claimed:
             return await self._repeated(admitted, claimed)
 
@@ -191,7 +191,7 @@ class Admission:
             raise errors.storage_error(sent=True) from error
 
     async def _create(self, admitted: Admitted) -> Run:
-        """Raises Claimed, WireError."""
+        """Raises Claimed, WireError, StorageFailed."""
         plan, head = admitted.plan, admitted.head
         store = self._store if plan.store else self._private
         if not plan.store:

@@ -13,7 +13,6 @@ from urllib.parse import unquote_to_bytes
 from quart import Quart, Response, request
 
 from respool.proxy.asking import owner_of
-from respool.proxy.protocol import errors
 from respool.proxy.protocol.jsons import dumps
 from respool.proxy.reading import Reading
 from respool.proxy.reply import Scope
@@ -153,8 +152,7 @@ class Routes:
 
     async def ready(self) -> Response:
         """GET /_respool/ready: creates are taken and can be written"""
-        if self._runs.draining:
-            raise errors.shutting_down()
+        self._runs.refuse_if_draining()
         await self._store.ping()
         return _json(dumps({"status": "ready"}))
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from respool.proxy import calls, clock
 from respool.proxy.ends import SHUTDOWN, own_end
-from respool.proxy.protocol import rules
+from respool.proxy.protocol import errors, rules
 from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import loads
@@ -43,6 +44,27 @@ class Runs:
         self._tasks: dict[asyncio.Task[None], Run] = {}
         self.slots = Slots(settings.max_in_flight)
         self.draining = False
+        self._starting = 0
+        self._none_starts = asyncio.Event()
+        self._none_starts.set()
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """A block in which a record is created and its run started. The drain waits for it. Raises WireError later."""
+        self.refuse_if_draining()
+        self._starting += 1
+        self._none_starts.clear()
+        try:
+            yield
+        finally:
+            self._starting -= 1
+            if not self._starting:
+                self._none_starts.set()
+
+    def refuse_if_draining(self) -> None:
+        """Raises WireError once no new run may be started."""
+        if self.draining:
+            raise errors.shutting_down()
 
     def start(self, run: Run) -> None:
         """Begin a run whose record has been created. It depends on no client."""
@@ -71,6 +93,7 @@ class Runs:
         What waits for its slot does not get it any more: it stays queued for the next process, or ends at once.
         """
         self.draining = self.slots.closed = True
+        await self._none_starts.wait()
         for run in self._tasks.values():
             if not run.slot.has_come and not run.stays:
                 run.ear.tell(Word.SHUTDOWN)

@@ -466,3 +466,18 @@ async def test_a_foreground_create_that_waits_is_told_of_the_stop_at_once(stream
         held.going_on.set()
         await draining
         assert len(s.agent.asked) == 1
+
+
+async def test_one_that_is_still_being_written_is_told_of_the_stop_at_once_too() -> None:
+    store = Turnstile()
+    async with busy(silent, store=store.log, grace_seconds=600) as (s, held):
+        store.close_gate()
+        posting_ = asyncio.create_task(s.create(CHOSEN, stream=True))
+        await until(lambda: waiting(s) == 1)
+        draining = asyncio.create_task(s.served.app.drain())
+        await until(lambda: s.served.app.runs.draining)
+        store.gate.set()
+        assert whole(events_of((await posting_).content))["error"] == SHUTDOWN
+        held.going_on.set()
+        await draining
+        assert len(s.agent.asked) == 1

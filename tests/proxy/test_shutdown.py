@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.agent import Held, Wire, answer, silent
+from respool.store.backend import Create
+from tests.proxy.agent import Held, Wire, answer, saying, silent
 from tests.proxy.client import error_of, events_of, text_of, whole
 from tests.proxy.scene import BACKGROUND, id_from, scene
+from tests.proxy.storage import Turnstile
 from tests.serving import until
 
+HELLO = saying(*answer("Hel", "lo"))
 GIVEN_ID = "caresp_" + "z" * 50
 CHOSEN = {"x-agent-response-id": GIVEN_ID}
 SHUTDOWN = {
@@ -115,6 +118,39 @@ async def test_a_stopping_server_takes_no_creates_but_cancels_reads_and_passes_t
         assert (refused.status_code, error_of(refused)["code"]) == (503, "service_unavailable")
         assert (await s.client.get(f"/responses/{GIVEN_ID}")).status_code == 404
         assert s.agent.asked == []
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}, BACKGROUND])
+async def test_a_create_that_is_being_written_when_the_stop_comes_has_its_grace_too(asked: dict[str, Any]) -> None:
+    store = Turnstile()
+    async with scene(HELLO, store=store.log, grace_seconds=600) as s:
+        store.close_gate()
+        posting = asyncio.create_task(s.create(CHOSEN, **asked))
+        await store.comes(Create)
+        draining = asyncio.create_task(s.served.app.drain())
+        await until(lambda: s.served.app.runs.draining)
+        store.gate.set()
+        await draining
+        value = await s.get(GIVEN_ID)
+        assert value["status"] == "completed"
+        response = await posting
+        assert (whole(events_of(response.content)) if asked.get("stream") else response.json()) == value
+
+
+async def test_a_create_that_is_still_looked_at_when_the_stop_comes_is_refused() -> None:
+    store = Turnstile()
+    async with scene(HELLO, store=store.log) as s:
+        first = (await s.create()).json()["id"]
+        store.head_gate.clear()
+        looked = store.heads
+        posting = asyncio.create_task(s.create(CHOSEN, previous_response_id=first))
+        await until(lambda: store.heads > looked)
+        await s.served.app.drain()
+        store.head_gate.set()
+        refused = await posting
+        assert (refused.status_code, error_of(refused)["code"]) == (503, "service_unavailable")
+        assert (await s.client.get(f"/responses/{GIVEN_ID}")).status_code == 404
+        assert len(s.agent.asked) == 1
 
 
 async def test_many_runs_end_together() -> None:
