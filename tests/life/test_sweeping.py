@@ -21,11 +21,13 @@ from tests.store.probe import chunk, end, follow, head
 
 LIVE = Key("ann", "live")
 PACE_SECONDS = 0.005
+# 48 MiB where the writes never pause, and a large transaction or two; a -wal that is never folded back is left with 64.
+MOST_WAL_BYTES = 60 * 2**20
 
 
 @pytest.mark.parametrize(
     ("responses", "kilobytes"),
-    [(20, 500), pytest.param(20, 10_000, marks=pytest.mark.soak), pytest.param(20_000, 10, marks=pytest.mark.soak)],
+    [(20, 2_000), pytest.param(20, 10_000, marks=pytest.mark.soak), pytest.param(20_000, 10, marks=pytest.mark.soak)],
 )
 async def test_writers_go_on_while_much_expires(tmp_path: Path, responses: int, kilobytes: int) -> None:
     """Prints how long an append takes, without and with a sweep beside it."""
@@ -51,7 +53,7 @@ async def test_writers_go_on_while_much_expires(tmp_path: Path, responses: int, 
     await store.append(LIVE, 1, None, end=end())
     assert [number for number, _ in await follow(store, LIVE)] == list(range(len(alone) + len(beside)))
     assert left < 2**20
-    assert wal < 16 * 2**20
+    assert wal < MOST_WAL_BYTES
     await store.close()
 
 
