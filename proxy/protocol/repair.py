@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from respool.proxy.protocol import events, numbering, spelling
+from respool.proxy.protocol.alike import Alike
 from respool.proxy.protocol.envelope import Envelope, stamp_item, stamp_response
 from respool.proxy.protocol.failure import NO_END, NO_REASON, Failure, failure_of
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps
@@ -19,9 +20,6 @@ from respool.proxy.protocol.structure import Made, Structure
 from respool.store.status import Status
 
 Mark = tuple[int, bool, bool, bool]
-
-# Of fewer the whole is not worth a look.
-_BURST = 8
 
 _STRUCTURED = events.LIFECYCLE | events.STRUCTURE | {events.ERROR, b""}
 # What a response object tells as we know it, not as the agent does.
@@ -65,8 +63,7 @@ class Sequencer:
         self._structure = Structure(envelope.id)
         self._terminal: tuple[bytes, bytes, JsonObject] | None = None
         self._shortened: Shortened | None = None
-        self._alike = b""
-        self._form: numbering.Form | None = None
+        self._alike = Alike()
 
     @classmethod
     def resumed(cls, envelope: Envelope, seq: int, *, waiting: bool = False) -> "Sequencer":
@@ -87,18 +84,20 @@ class Sequencer:
 
     def take(self, messages: Sequence[Message]) -> list[bytes]:
         """The frames for what the agent sent, up to its end or to what is no event at all (then `bad` is true)."""
-        if (burst := self._take_burst(messages)) is not None:
+        burst = self._alike.burst(messages, self.seq)
+        if burst is not None:
+            self.seq += len(burst)
             return burst
         frames: list[bytes] = []
         try:
             for name, data in messages:
-                if (frame := self._alike_frame(name, data, self.seq)) is not None:
+                if (frame := self._alike.frame(name, data, self.seq)) is not None:
                     frames.append(frame)
                     self.seq += 1
                     continue
                 if self._terminal is not None:
                     break
-                self._form = None
+                self._alike.forget()
                 if len(data) > LARGE_BYTES:
                     self._take_large(name, data, frames)
                 else:
@@ -112,33 +111,10 @@ class Sequencer:
 
         Else None, and nothing: it is for whoever has no time to look closer.
         """
-        if (burst := self._take_burst(messages)) is not None:
-            return burst
-        frames: list[bytes] = []
-        for name, data in messages:
-            frame = self._alike_frame(name, data, self.seq + len(frames))
-            if frame is None:
-                return None
-            frames.append(frame)
-        self.seq += len(frames)
+        frames = self._alike.frames(messages, self.seq)
+        if frames is not None:
+            self.seq += len(frames)
         return frames
-
-    def _alike_frame(self, name: bytes, data: bytes, seq: int) -> bytes | None:
-        """The frame of one that looks like the one before it, which needed no more than its number. Nearly all do."""
-        if self._form is None or name != self._alike or len(data) > LARGE_BYTES:
-            return None
-        renumbered = self._form.renumber(data, seq)
-        return encode(name, renumbered) if renumbered is not None else None
-
-    def _take_burst(self, messages: Sequence[Message]) -> list[bytes] | None:
-        """`take_alike` for many events at once, of which none needs even its number."""
-        if self._form is None or len(messages) < _BURST or any(name != self._alike for name, _ in messages):
-            return None
-        lines = b"\n".join([data for _, data in messages])
-        if len(lines) > LARGE_BYTES or b"\r" in lines or not self._form.are_right(lines, len(messages), self.seq):
-            return None
-        self.seq += len(messages)
-        return [b"event: %b\ndata: %b\n\n" % message for message in messages]
 
     def mark(self) -> Mark:
         """Where the stream stands, for `rewind` when frames turn out not to have been written."""
@@ -147,7 +123,7 @@ class Sequencer:
     def rewind(self, mark: Mark) -> None:
         """Take back the frames made since `mark`; nothing but an end follows."""
         self.seq, self.began, self._queued, self._flowing = mark
-        self._form = None
+        self._alike.forget()
         self._structure.forget()
 
     def begin(self) -> list[bytes]:
@@ -188,13 +164,11 @@ class Sequencer:
         """Pass an event on that needs no more than its number; False if it must be looked into."""
         if not self._flowing or name in _STRUCTURED or not self._structure.passes(name):
             return False
-        form = numbering.form_of(name, data, self.seq)
-        renumbered = form.renumber(data, self.seq) if form is not None else None
+        renumbered = self._alike.learn(name, data, self.seq)
         if renumbered is None:
             return False
         self._send(name, renumbered, frames)
         self._said = True
-        self._alike, self._form = name, form
         return True
 
     def _take_parsed(self, name: bytes, data: bytes, frames: list[bytes]) -> None:
