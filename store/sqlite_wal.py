@@ -19,7 +19,7 @@ _TOO_MANY_PAGES = 4_000
 Nor is it worth having sooner: the commit that begins it anew waits for the disk.
 """
 
-_AHEAD_PAGES = 7_000
+_AHEAD_PAGES = 5_000
 """So far may the writer be beyond where a fold was due: a disk that is slower than the writes sets their pace."""
 
 _FEW_PAGES = 100
@@ -105,8 +105,8 @@ class Keeper:
         begins_anew = all_pages == folded and not since
         self._pages = 0 if begins_anew else all_pages + since
         # One that is held by a reader outside is not worth a try each time.
-        every = EVERY_PAGES if self._pages < _TOO_MANY_PAGES else _TOO_MANY_PAGES
-        self._next = every if begins_anew else all_pages + every
+        is_held = folded < all_pages and self._pages >= _TOO_MANY_PAGES
+        self._next = (0 if begins_anew else all_pages) + (_TOO_MANY_PAGES if is_held else EVERY_PAGES)
 
 
 def _checkpoint(db: sqlite3.Connection) -> tuple[int, int]:

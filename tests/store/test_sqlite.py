@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC240 - the files of these tests are small and local
 
 import asyncio
+import itertools
 import os
 import sqlite3
 import stat
@@ -473,16 +474,18 @@ async def test_who_holds_the_database_holds_up_the_writes_and_nothing_else(path:
     await store.close()
 
 
-@pytest.mark.parametrize("waits", [0.0, 0.1])
+@pytest.mark.parametrize(("before", "after"), [([0.0], 0.0), ([0.1], 0.0), ([0.0, 0.0, 0.3], 0.05)])
 async def test_the_wal_stays_small_while_the_writes_never_pause(
-    path: str, monkeypatch: pytest.MonkeyPatch, waits: float
+    path: str, monkeypatch: pytest.MonkeyPatch, before: list[float], after: float
 ) -> None:
-    """With a disk as it is, and with one that takes long to fold it back."""
-    folds = sqlite_wal._checkpoint
+    """With a disk as it is, and with one that takes long to fold it back: each time, or now and then."""
+    folds, waits = sqlite_wal._checkpoint, itertools.cycle(before)
 
     def folds_slowly(db: sqlite3.Connection) -> tuple[int, int]:
-        time.sleep(waits)
-        return folds(db)
+        time.sleep(next(waits))
+        folded = folds(db)
+        time.sleep(after)
+        return folded
 
     monkeypatch.setattr(sqlite_wal, "_checkpoint", folds_slowly)
     store = Log(await SqliteBackend.open(path))
