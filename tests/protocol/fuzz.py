@@ -5,7 +5,6 @@ By chance in `test_fuzz.py`, by coverage in `by_coverage.py`.
 
 import random
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from respool.proxy.protocol import body as bodies
@@ -13,9 +12,8 @@ from respool.proxy.protocol import numbering
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.jsons import JsonObject, dumps, loads
 from respool.proxy.protocol.sse import encode, split
-from respool.store.status import MOVES, Status
-from tests.protocol.outgoing import FIELDS, Told, said, tell
-from tests.protocol.test_repair import ANSWER, CREATED, FULL, IN_PROGRESS, PLACE, TERMINAL, WHOLE
+from tests.protocol.outgoing import check_order, said, tell
+from tests.protocol.test_repair import ANSWER, CREATED, FULL, IN_PROGRESS, PLACE, WHOLE
 from tests.protocol.test_sse import BLOCKS, ODD_BYTES, TOKENS, decode, pieces_of, reference
 
 Thing = TypeVar("Thing")
@@ -135,7 +133,6 @@ def _in_order(kept: JsonObject, changed: JsonObject, sent: JsonObject) -> JsonOb
 
 # --- a run
 
-_KEPT = {key: FIELDS[key] for key in ("id", "object", "created_at", "background", "store")}
 _PIECES = [
     *FULL,
     *ANSWER,
@@ -172,31 +169,13 @@ _PIECES = [
 ]
 
 
-def _check_form(told: Told) -> None:
-    """What is true of every stream; inside its items and outputs an agent is trusted."""
-    assert [event["sequence_number"] for event in told.events] == list(range(len(told.frames)))
-    assert [event["type"].removeprefix("response.") for event in told.events] == told.names
-    assert told.names[0] == "created"
-    assert "created" not in told.names[1:]
-    assert told.names[1 + ("queued" in told.names)] == "in_progress"
-    assert [name for name in told.names if name in TERMINAL] == told.names[-1:]
-    responses = [event["response"] for event in told.events if "response" in event]
-    for response in responses:
-        assert {key: response[key] for key in _KEPT} == _KEPT
-    statuses = [Status(response["status"]) for response in responses]
-    assert all(after == before or after in MOVES[before] for before, after in pairwise(statuses))
-    assert responses[-1] == told.final
-    assert told.final["status"] == told.ending.status
-    assert (told.final["error"] is not None) == (told.ending.status == "failed")
-
-
 def run(choice: Choice) -> None:
     """Whatever an agent says, what leaves is well-formed, and one stream however it arrived."""
     messages = [one_of(choice, _PIECES) for _ in range(choice.below(14))]
     if choice.below(2):
         messages = [CREATED, IN_PROGRESS, *messages]
     told = tell(messages, clean=bool(choice.below(2)))
-    _check_form(told)
+    check_order(told)
     for frame in told.frames:
         assert decode([frame]) == ([split(frame)], None)
 

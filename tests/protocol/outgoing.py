@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from respool.proxy.protocol.accumulator import Accumulator
 from respool.proxy.protocol.envelope import Envelope
@@ -9,7 +10,7 @@ from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
 from respool.proxy.protocol.repair import Ending, Sequencer
 from respool.proxy.protocol.sse import Message, split
-from respool.store.status import Status
+from respool.store.status import MOVES, Status
 
 OURS = "resp_ours"
 CREATED_AT = 1700000000
@@ -25,6 +26,9 @@ FIELDS: JsonObject = {
     "agent_reference": REFERENCE,
 }
 ENVELOPE = Envelope(FIELDS)
+
+TERMINAL = ("completed", "failed", "incomplete")
+_KEPT = ("id", "object", "created_at", "background", "store")
 
 
 @dataclass(frozen=True)
@@ -108,3 +112,21 @@ def tell(
         frames += sequencer.preface()
         ending = sequencer.end(accumulator.snapshot(), status, failure, NOW)
     return Told([*frames, ending.frame], ending)
+
+
+def check_order(told: Told, envelope: Envelope = ENVELOPE) -> None:
+    """What is true of every stream, whatever an agent said; inside items and outputs it is trusted."""
+    assert [event["sequence_number"] for event in told.events] == list(range(len(told.frames)))
+    assert [event["type"].removeprefix("response.") for event in told.events] == told.names
+    assert told.names[0] == "created"
+    assert "created" not in told.names[1:]
+    assert told.names[1 + ("queued" in told.names)] == "in_progress"
+    assert [name for name in told.names if name in TERMINAL] == told.names[-1:]
+    responses = [event["response"] for event in told.events if "response" in event]
+    for response in responses:
+        assert {key: response[key] for key in _KEPT} == {key: envelope.fields[key] for key in _KEPT}
+    statuses = [Status(response["status"]) for response in responses]
+    assert all(after == before or after in MOVES[before] for before, after in pairwise(statuses))
+    assert responses[-1] == told.final
+    assert told.final["status"] == told.ending.status
+    assert (told.final["error"] is not None) == (told.ending.status == "failed")

@@ -1,7 +1,5 @@
 """The stream of one run: what the agent says -> what leaves, and how it ends."""
 
-from itertools import pairwise
-
 import pytest
 
 from respool.proxy.protocol import events
@@ -10,7 +8,7 @@ from respool.proxy.protocol.failure import NO_END, NO_REASON, Failure, failure_o
 from respool.proxy.protocol.jsons import Json, JsonObject, dumps, loads
 from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.protocol.sse import Message, split
-from respool.store.status import MOVES, Status
+from respool.store.status import Status
 from tests.protocol import recorded
 from tests.protocol.outgoing import (
     CREATED_AT,
@@ -19,7 +17,9 @@ from tests.protocol.outgoing import (
     NOW,
     OURS,
     REFERENCE,
+    TERMINAL,
     Told,
+    check_order,
     folded,
     nameless,
     names,
@@ -29,7 +29,6 @@ from tests.protocol.outgoing import (
 )
 from tests.protocol.strict import read_strictly
 
-TERMINAL = ("completed", "failed", "incomplete")
 MESSAGE = {"type": "message", "id": "msg_1", "role": "assistant", "status": "in_progress", "content": []}
 PLACE = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
 PART = {"type": "output_text", "text": "", "annotations": []}
@@ -55,23 +54,13 @@ ANSWERED = [
 
 
 def check_form(told: Told, envelope: Envelope = ENVELOPE) -> None:
-    """What is true of every stream, whatever the agent did."""
-    assert [event["sequence_number"] for event in told.events] == list(range(len(told.frames)))
-    assert [event["type"].removeprefix("response.") for event in told.events] == told.names
-    assert told.names[0] == "created"
-    assert "created" not in told.names[1:]
-    assert told.names[1 + ("queued" in told.names)] == "in_progress"
-    assert told.names[-1] in TERMINAL
-    assert not set(told.names[:-1]) & set(TERMINAL)
-    responses = [event["response"] for event in told.events if "response" in event]
-    for response in responses:
-        check_response(response, envelope)
-    statuses = [Status(response["status"]) for response in responses]
-    assert all(after == before or after in MOVES[before] for before, after in pairwise(statuses))
-    assert responses[-1] == told.final
-    assert told.final["status"] == told.ending.status
-    for item in [event["item"] for event in told.events if "item" in event]:
-        check_item(item, envelope)
+    """The order, and what a good agent leaves in its objects and items."""
+    check_order(told, envelope)
+    for event in told.events:
+        if "response" in event:
+            check_response(event["response"], envelope)
+        if "item" in event:
+            check_item(event["item"], envelope)
 
 
 def check(told: Told, envelope: Envelope = ENVELOPE) -> None:
@@ -81,8 +70,6 @@ def check(told: Told, envelope: Envelope = ENVELOPE) -> None:
 
 
 def check_response(response: JsonObject, envelope: Envelope) -> None:
-    for key in ("id", "object", "created_at", "background", "store"):
-        assert response[key] == envelope.fields[key]
     assert response.get("response_id", envelope.id) == envelope.id
     assert (response.get("completed_at") is not None) is (response["status"] == "completed")
     error = response["error"]
