@@ -232,10 +232,15 @@ class Relay:
             messages = decoder.feed(piece)
         except EventTooLarge as error:
             await self._take(error.messages)
-            failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")
-            raise failed(failure) from error
-        await self._take(messages)
-        await self._listen(self._run.backlog.room)
+            # What comes behind the end is nobody's.
+            if not self._sequencer.finished:
+                failure = Failure("event_too_large", f"The agent sent an event larger than {error.limit} bytes.")
+                raise failed(failure) from error
+        else:
+            await self._take(messages)
+            # What came with the end is written with it: until then nothing may be heard.
+            if not self._sequencer.finished:
+                await self._listen(self._run.backlog.room)
 
     def _judged(self, *, clean: bool) -> Stopped:
         status, failure = self._sequencer.verdict(clean=clean)

@@ -174,6 +174,17 @@ async def test_a_terminal_event_has_a_limit_of_its_own() -> None:
     assert (final["status"], final["error"]["code"]) == ("failed", "event_too_large")
 
 
+async def test_an_event_behind_the_end_is_nobodys_however_large() -> None:
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        await wire.begin()
+        await wire.chunk(b"".join(map(frame, [*answer("Hello"), of_size(100_001)])))
+        await wire.end()
+
+    events, final = await outcome(script, max_event_bytes=100_000)
+    assert (final["status"], text_of(final), deltas(events)) == ("completed", "Hello", ["Hello"])
+
+
 async def test_a_json_answer_that_is_too_large_is_a_failure() -> None:
     async with scene(answering("200 OK", json.dumps(RESPONSE).encode()), max_object_bytes=50) as s:
         error = error_of(await s.create())

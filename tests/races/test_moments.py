@@ -12,7 +12,21 @@ import pytest
 
 from respool.store.backend import Append, Create, RequestCancel
 from tests.checker import Objects, Stream, Transcript, faults, read_store
-from tests.proxy.agent import HELLO, SPEAKING, Held, Wire, answer, beginning, delta, frame, opening, saying, silent
+from tests.proxy.agent import (
+    HELLO,
+    SPEAKING,
+    Held,
+    Wire,
+    answer,
+    beginning,
+    closing,
+    completed,
+    delta,
+    frame,
+    opening,
+    saying,
+    silent,
+)
 from tests.proxy.client import deltas, dial, error_of, posting, text_of, whole
 from tests.proxy.scene import BACKGROUND, Scene, scene
 from tests.proxy.storage import CHOSEN, GIVEN_ID, KEY, Turnstile
@@ -265,6 +279,45 @@ async def test_a_foreground_client_that_leaves_at_the_moment_of_the_end(stream: 
                 store.gate.set()
         await until(lambda: not s.served.app.runs._tasks)
         assert (await checked(s))["status"] == ("cancelled" if before else "completed")
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["the client leaves", "the server stops"])
+async def test_what_is_heard_while_the_agents_last_events_wait_for_the_storage_does_not_lose_them(stop: bool) -> None:
+    store, turns = Turnstile(), [asyncio.Event() for _ in range(2)]
+
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        await wire.begin()
+        await wire.say(*opening(), delta("a"))
+        await turns[0].wait()
+        await wire.say(delta("b"))
+        await turns[1].wait()
+        await wire.chunk(b"".join(map(frame, [delta("c"), *closing("abc"), completed("abc")])))
+        await wire.end()
+
+    async with scene(script, store=store.log, grace_seconds=0) as s, dial(s.served.url) as raw:
+        await raw.send(posting("/responses", {"input": "hi", "stream": True}, RAW_CHOSEN))
+        told = b""
+        while b'"delta": "a"' not in told:
+            told += await raw.some()
+        run = s.served.app.runs.get(KEY)
+        assert run is not None
+        store.close_gate()
+        turns[0].set()
+        await store.comes(Append)
+        turns[1].set()
+        await until(lambda: run.ear._listening is None)
+        if stop:
+            stopping = asyncio.create_task(s.served.app.drain())
+        else:
+            raw.finish()
+        await until(lambda: run.ear._words)
+        store.gate.set()
+        await until(lambda: not s.served.app.runs._tasks)
+        if stop:
+            await stopping
+        final = await checked(s)
+        assert (final["status"], text_of(final)) == ("completed", "abc")
 
 
 # --- the agent's connection
