@@ -217,7 +217,8 @@ async def answered(reply: Reply, answer: Awaitable[None], request_id: str) -> No
         error.__traceback__ = None
         if reply.started:
             reply.cut()
-        else:
+            return
+        with suppress(ClientGone):
             await reply.error(told, request_id)
 
 

@@ -30,6 +30,7 @@ from tests.proxy.agent import (
 from tests.proxy.client import deltas, dial, error_of, posting, text_of, whole
 from tests.proxy.scene import BACKGROUND, Scene, scene
 from tests.proxy.storage import CHOSEN, GIVEN_ID, KEY, Turnstile
+from tests.raw_server import let_the_loop_look
 from tests.serving import until
 
 MODES: list[dict[str, Any]] = [{}, {"stream": True}, {"background": True}, BACKGROUND]
@@ -257,6 +258,27 @@ async def test_a_foreground_client_that_leaves_while_its_record_is_written_cance
         await left.wait()
         await until(lambda: not s.served.app.runs._tasks)
         assert (await checked(s))["status"] == "cancelled"
+
+
+async def test_a_client_that_leaves_while_its_create_is_refused_is_no_fault_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Turnstile()
+    async with scene(saying(*answer("Hello")), store=store.log) as s:
+        await s.create(CHOSEN)
+        known = set(s.served.server._connections)
+        store.close_gate()
+        async with dial(s.served.url) as raw:
+            await raw.send(posting("/responses", {"input": "hi"}, RAW_CHOSEN))
+            await store.comes(Create)
+            (connection,) = [one for task, one in s.served.server._connections.items() if task not in known]
+            raw.finish()
+            await until(connection._reader.at_eof)
+            await let_the_loop_look()
+            store.gate.set()
+            await raw.rest()
+        await until(lambda: known.issuperset(s.served.server._connections))
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("stream", [False, True])
