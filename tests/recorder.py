@@ -70,6 +70,8 @@ class Recorder(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self.whole = self.over = True
+        if self._transport is not None:
+            self._transport.close()
 
 
 async def send(

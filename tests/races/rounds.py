@@ -128,8 +128,8 @@ class Round:
         deleted = [answer.http_status for answer in self.deletes].count(200)
         if deleted > 1 or (deleted and logged is not None):
             found.append(f"it was deleted {deleted} times, and is {logged and logged.status}")
-        answers = [answer.http_status for answer in (*self.posts, *self.cancels, *self.deletes) if answer.whole]
-        if strange := [status for status in answers if status not in (200, 400, 404, 409, 503)]:
+        answers = [answer for answer in (*self.posts, *self.cancels, *self.deletes) if answer.whole]
+        if strange := [answer.http_status for answer in answers if _is_strange(answer)]:
             found.append(f"somebody was told {strange}")
         found += self._wrong_cancels(logged)
         # A record that was withdrawn leaves its id to the second POST.
@@ -154,3 +154,10 @@ class Round:
                 if "synchronous" not in words and "terminal state" not in words:
                     found.append(f"a cancel was told {words!r}, and it is {logged.status}")
         return found
+
+
+def _is_strange(answer: Recorder) -> bool:
+    """No answer that these requests can have; a 500 is that of an agent which broke off before its first event."""
+    if answer.http_status == 500:
+        return bool(answer.json()["error"]["code"] != "upstream_disconnected")
+    return answer.http_status not in (200, 400, 404, 409, 503)
