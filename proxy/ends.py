@@ -8,15 +8,16 @@ import time
 
 from respool.proxy import clock
 from respool.proxy.protocol import errors
+from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.errors import WireError
 from respool.proxy.protocol.failure import Failure
-from respool.proxy.protocol.jsons import JsonObject
+from respool.proxy.protocol.jsons import JsonObject, loads
 from respool.proxy.protocol.repair import Ending, Sequencer
 from respool.proxy.record import Record
 from respool.proxy.run import Answer, Run
 from respool.proxy.settings import Settings
 from respool.proxy.snapshots import Snapshots
-from respool.store.base import Cancelled, Chunk, End, StorageFailed
+from respool.store.base import Cancelled, Chunk, End, Head, StorageFailed, Store
 from respool.store.status import Status
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,28 @@ class Ends:
         run = self._run
         for event in (run.accepted, run.began, run.ended):
             event.set()
+
+
+async def end_from_log(store: Store, snapshots: Snapshots, settings: Settings, head: Head, failure: Failure) -> Ending:
+    """End a response that nobody writes any more, behind what its log has. Raises StoreError.
+
+    It ends as cancelled if that was asked for, else as failed with `failure`.
+    """
+    status, words = (Status.CANCELLED, None) if head.cancel_requested else (Status.FAILED, failure)
+    waited = head.status is Status.QUEUED
+    sequencer = Sequencer.resumed(Envelope(loads(head.envelope)), head.last_seq + 1, waiting=waited)
+    initial = sequencer.envelope.snapshot(Status.IN_PROGRESS)
+    try:
+        snapshot = await snapshots.take(store, head.key, initial, "incomplete")
+    except StorageFailed:
+        log.exception("log_not_readable", extra={"response_id": head.key.id})
+        snapshot = initial
+    snapshots.forget(head.key)
+    preface = sequencer.preface()
+    ending = own_end(sequencer, snapshot, status, words, settings)
+    chunk = Chunk.of(head.last_seq + 1, [*preface, ending.frame], clock.now_ms())
+    await store.append(head.key, head.epoch, chunk, end=End(ending.status, ending.result, clock.latest_ms()))
+    return ending
 
 
 def own_end(

@@ -16,7 +16,7 @@ import httpx
 from respool.proxy import calls
 from respool.proxy import upstream as agent
 from respool.proxy.ear import Heard
-from respool.proxy.ends import INTERNAL, SHUTDOWN, STORAGE, Ends, Stopped, failed
+from respool.proxy.ends import INTERNAL, SHUTDOWN, STORAGE, Ends, Stopped, end_from_log, failed
 from respool.proxy.protocol import errors, events
 from respool.proxy.protocol.failure import Failure, failure_of
 from respool.proxy.protocol.jsons import loads
@@ -64,8 +64,9 @@ class Relay:
             grace = asyncio.get_running_loop().call_later(delay, run.ear.tell, Word.BEGIN)
         try:
             await self._to_its_end()
-        except StoreError:
+        except Exception:
             log.exception("run_lost", extra={"response_id": run.key.id})
+            await self._end_from_log()
         finally:
             if grace is not None:
                 grace.cancel()
@@ -97,6 +98,16 @@ class Relay:
         else:
             self._ends.tell_waiters()
             await self._drain()
+
+    async def _end_from_log(self) -> None:
+        """A defect of ours leaves no response without its end: the log knows how far it came."""
+        run = self._run
+        try:
+            head = await run.store.head(run.key)
+            if not head.status.ended:
+                await end_from_log(run.store, self._snapshots, self._settings, head, INTERNAL)
+        except StoreError:
+            log.exception("run_not_ended", extra={"response_id": run.key.id})
 
     # What the agent says
 

@@ -5,13 +5,11 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from respool.proxy import calls, clock
-from respool.proxy.ends import SHUTDOWN, own_end
+from respool.proxy import calls
+from respool.proxy.ends import SHUTDOWN, end_from_log
 from respool.proxy.protocol import errors, rules
-from respool.proxy.protocol.envelope import Envelope
 from respool.proxy.protocol.failure import Failure
 from respool.proxy.protocol.jsons import loads
-from respool.proxy.protocol.repair import Sequencer
 from respool.proxy.protocol.rules import Plan
 from respool.proxy.relay import Relay
 from respool.proxy.run import Run, Word
@@ -19,7 +17,7 @@ from respool.proxy.settings import Settings
 from respool.proxy.slots import Slots
 from respool.proxy.snapshots import Snapshots
 from respool.proxy.upstream import Upstream
-from respool.store.base import Chunk, End, Head, Key, StorageFailed, Store
+from respool.store.base import Head, Key, StorageFailed, Store
 from respool.store.crashpoint import Point, reach
 from respool.store.status import Status
 
@@ -173,20 +171,6 @@ async def _end_orphans(store: Store, snapshots: Snapshots, settings: Settings, o
 
 async def _end_orphan(store: Store, snapshots: Snapshots, settings: Settings, head: Head) -> None:
     # Nobody is served yet, so a cancel that counts was committed before the process died.
-    waited = head.status is Status.QUEUED
-    lost = SHUTDOWN if waited and head.background else _OWNER_LOST
-    status, failure = (Status.CANCELLED, None) if head.cancel_requested else (Status.FAILED, lost)
-    sequencer = Sequencer.resumed(Envelope(loads(head.envelope)), head.last_seq + 1, waiting=waited)
-    initial = sequencer.envelope.snapshot(Status.IN_PROGRESS)
-    try:
-        snapshot = await snapshots.take(store, head.key, initial, "incomplete")
-    except StorageFailed:
-        log.exception("orphan_not_readable", extra={"response_id": head.key.id})
-        snapshot = initial
-    snapshots.forget(head.key)
-    preface = sequencer.preface()
-    ending = own_end(sequencer, snapshot, status, failure, settings)
-    chunk = Chunk.of(head.last_seq + 1, [*preface, ending.frame], clock.now_ms())
-    end = End(ending.status, ending.result, clock.latest_ms())
-    await store.append(head.key, head.epoch, chunk, end=end)
+    lost = SHUTDOWN if head.status is Status.QUEUED and head.background else _OWNER_LOST
+    ending = await end_from_log(store, snapshots, settings, head, lost)
     log.info("orphan_ended", extra={"response_id": head.key.id, "status": str(ending.status)})

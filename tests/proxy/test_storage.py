@@ -1,14 +1,16 @@
 """The storage when it is slow and when it fails: nothing is seen too early, and everything still ends once."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
-from respool.store.backend import Append, Create, RequestCancel
-from respool.store.base import Filter, StorageFailed
+from respool.store.backend import Append, Create, RequestCancel, Write
+from respool.store.base import Filter, Gap, StorageFailed, StoreError
 from respool.store.log import Log
+from tests.checker import faults, read_store
 from tests.proxy.agent import (
     Held,
     Json,
@@ -404,6 +406,32 @@ async def test_respool_can_be_told_to_end_while_its_storage_fails() -> None:
             assert (await stream.rest())[-1].data["response"]["error"] == STORAGE
         await s.served.app.drain()
         await steps.steps.put("")
+
+
+class Stumbling(Turnstile):
+    """Refuses the first end that it is given, as it would one that a defect had numbered wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_refused = False
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[StoreError | None]:
+        if not self.has_refused and any(isinstance(write, Append) and write.end for write in writes):
+            self.has_refused = True
+            return [Gap("1 events from 9 on do not continue a log up to 5")] * len(writes)
+        return await super().commit(writes)
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}, BACKGROUND])
+async def test_an_end_that_a_defect_has_spoilt_is_replaced_by_one_that_says_so(asked: dict[str, Any]) -> None:
+    store = Stumbling()
+    async with scene(HELLO, store=store.log) as s:
+        response = await s.create(CHOSEN, **asked)
+        value = whole(events_of(response.content)) if asked else response.json()
+        assert (value["status"], value["error"]["code"]) == ("failed", "server_error")
+        assert await s.get(GIVEN_ID) == value
+        log = await read_store(s.served.store)
+        assert faults(log[KEY], []) == []
 
 
 async def test_the_failure_of_one_response_does_not_touch_another() -> None:
