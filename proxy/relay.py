@@ -217,6 +217,10 @@ class Relay:
             # In slices, because events take several times their size while they are looked at.
             for at in range(0, len(piece), CHUNK_BYTES):
                 await self._decode(decoder, piece[at : at + CHUNK_BYTES])
+                if self._sequencer.finished:
+                    # What came with the end is written with it, and until then nothing may be heard.
+                    break
+                await self._listen(self._run.backlog.room)
 
     def _passes(self, decoder: Decoder, piece: bytes) -> bool:
         """Write a piece of which nothing but the numbers matters, without a turn of this task; else False, and nothing.
@@ -237,8 +241,6 @@ class Relay:
         return True
 
     async def _decode(self, decoder: Decoder, piece: bytes) -> None:
-        if self._sequencer.finished:
-            return
         try:
             messages = decoder.feed(piece)
         except EventTooLarge as error:
@@ -249,9 +251,6 @@ class Relay:
                 raise failed(failure) from error
         else:
             await self._take(messages)
-            # What came with the end is written with it: until then nothing may be heard.
-            if not self._sequencer.finished:
-                await self._listen(self._run.backlog.room)
 
     def _judged(self, *, clean: bool) -> Stopped:
         status, failure = self._sequencer.verdict(clean=clean)
