@@ -22,7 +22,7 @@ from tests.store.probe import chunk, end, follow, head
 LIVE = Key("ann", "live")
 PACE_SECONDS = 0.005
 # 40 MiB where the writes never pause, and a large transaction or two; a -wal that is never folded back is left with 64.
-MOST_WAL_BYTES = 60 * 2**20
+MOST_WAL_BYTES = 48 * 2**20
 
 
 @pytest.mark.parametrize(
